@@ -1,0 +1,1 @@
+"""The coordinator's Flower ServerApp. Start at :mod:`server_app.app`."""
