@@ -1,0 +1,20 @@
+import { createRequire } from "node:module";
+
+import { defineConfig } from "hardhat/config";
+
+// The compiler is the npm package's own, named by its absolute path: nothing is downloaded,
+// so the contracts build without a network and from exactly the locked version.
+const soljson = createRequire(import.meta.url).resolve("solc/soljson.js");
+
+export default defineConfig({
+  solidity: {
+    version: "0.8.37",
+    path: soljson,
+    settings: {
+      evmVersion: "cancun",
+      optimizer: { enabled: true, runs: 10_000 },
+      // The bytecode must not depend on where the sources lie or on a comment in them.
+      metadata: { bytecodeHash: "none" },
+    },
+  },
+});

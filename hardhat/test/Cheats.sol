@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @dev The few of the test runner's cheat codes that the tests use.
+interface Vm {
+    function prank(address caller) external;
+    function roll(uint256 blockNumber) external;
+    function expectRevert(bytes calldata revertData) external;
+    function expectEmit() external;
+    function assume(bool condition) external pure;
+}
+
+/// @dev The address at which every Solidity test runner offers its cheat codes.
+Vm constant VM = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
