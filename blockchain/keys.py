@@ -1,0 +1,132 @@
+"""The account that signs: a random key in a scrypt keystore, opened once a process."""
+
+import functools
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_utils.address import to_checksum_address
+from filelock import FileLock
+from web3 import Web3
+
+from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings, connect_node
+from blockchain.durable_file import write_durably
+from blockchain.errors import KeyFileError, TransactionFailedError
+
+_PRIVATE: Final = 0o600
+
+# eth-account writes n = 2**18, r = 8, p = 1. It also opens files with n = 2; and a file with a
+# huge n would take all memory before it fails.
+_SCRYPT_BOUNDS: Final = {"n": (2**17, 2**20), "r": (8, 16), "p": (1, 16), "dklen": (32, 32)}
+
+_ENOUGH_WEI: Final = 10**18
+_FUNDS_WEI: Final = 100 * 10**18
+
+
+def open_account(folder: Path, name: str = "coordinator") -> LocalAccount:
+    """Open the account `name` in `folder`, making it with a fresh random key the first time.
+
+    The keystore is ``<name>.json`` and its passphrase ``<name>.passphrase``, both readable by
+    their owner alone. They protect each other only as far as one is kept apart from the other.
+
+    Raises
+    ------
+    KeyFileError
+        A file is missing, readable by others, weakly encrypted, or does not open.
+    """
+    keystore, passphrase = folder / f"{name}.json", folder / f"{name}.passphrase"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FileLock(folder / f"{name}.lock"):
+        if not keystore.exists():
+            _create(keystore, passphrase)
+    return _decrypted(_read_private(keystore), _read_private(passphrase), str(keystore))
+
+
+def fund_from_development_node(settings: ChainSettings, address: str) -> None:
+    """Give `address` 100 ether of the development chain, unless it still has one.
+
+    They come from the node's first account, whose key is public: nothing on such a chain is
+    worth anything.
+
+    Raises
+    ------
+    TransactionFailedError
+        The chain is not the development chain, or the node has no account to give from.
+    """
+    if settings.chain_id != DEVELOPMENT_CHAIN_ID:
+        raise TransactionFailedError(
+            f"{address} can be funded on the development chain {DEVELOPMENT_CHAIN_ID} only, not "
+            f"on chain {settings.chain_id}: send it some of that chain's currency"
+        )
+    node = connect_node(settings)
+    payee = to_checksum_address(address)
+    if node.eth.get_balance(payee) >= _ENOUGH_WEI:
+        return
+    accounts = node.eth.accounts
+    if not accounts:
+        raise TransactionFailedError(
+            f"{settings.shown_url} is no development node: it holds no account"
+        )
+    sent = node.eth.send_transaction(
+        {"from": accounts[0], "to": payee, "value": Web3.to_wei(_FUNDS_WEI, "wei")}
+    )
+    receipt = node.eth.wait_for_transaction_receipt(
+        sent, timeout=settings.receipt_timeout_seconds, poll_latency=0.05
+    )
+    if receipt["status"] != 1:
+        raise TransactionFailedError(f"the development node did not fund {address}")
+
+
+def _create(keystore: Path, passphrase: Path) -> None:
+    secret = secrets.token_urlsafe(32)
+    # eth-account mixes the system's randomness with what it is given.
+    encrypted = Account.create().encrypt(secret)
+    write_durably(passphrase, secret, _PRIVATE)
+    write_durably(keystore, json.dumps(encrypted), _PRIVATE)
+
+
+@functools.lru_cache(maxsize=64)
+def _decrypted(keystore: str, passphrase: str, path: str) -> LocalAccount:
+    """Open a keystore; half a second of scrypt, hence once for each content."""
+    try:
+        document = json.loads(keystore)
+        _check_strength(document, path)
+        key = Account.decrypt(document, passphrase)
+    except (ValueError, TypeError, KeyError) as error:
+        raise KeyFileError(f"{path} is no keystore that its passphrase file opens") from error
+    account: LocalAccount = Account.from_key(key)
+    return account
+
+
+def _check_strength(document: dict[str, Any], path: str) -> None:
+    crypto = document["crypto"]
+    if crypto["kdf"] != "scrypt":
+        raise KeyFileError(f"{path} derives its key by {crypto['kdf']!r}, expected scrypt")
+    for name, (lowest, highest) in _SCRYPT_BOUNDS.items():
+        value = crypto["kdfparams"][name]
+        if type(value) is not int or not lowest <= value <= highest:
+            raise KeyFileError(
+                f"{path}: scrypt {name} is {value!r}, expected {lowest} to {highest}: "
+                "encrypt the key again"
+            )
+
+
+def _read_private(path: Path) -> str:
+    """Read a file that only its owner, who is asking, may read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            rights = stat.S_IMODE(status.st_mode)
+            if rights & 0o077 or status.st_uid != os.geteuid():
+                raise KeyFileError(
+                    f"{path} has rights {rights:03o} and owner {status.st_uid}: it must be "
+                    "readable by its owner alone (chmod 600)"
+                )
+            return file.read(65536).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path} cannot be read: {error.__class__.__name__}") from error

@@ -1,0 +1,139 @@
+"""The Merkle tree over a round's updates, as the contract ``Rounds`` verifies it.
+
+One leaf for each update that reached the coordinator, accepted or not. Leaves are hashed twice,
+so that the 64 bytes of an inner node can never be passed off as a leaf; inner nodes are the
+keccak-256 of their two children in ascending order, as OpenZeppelin's ``MerkleProof`` computes
+them; a node without a sibling moves up unchanged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+#: Verdict of an update that counts; every other verdict is the code of a rejection.
+ACCEPTED: Final = 0
+
+#: Root of a tree without leaves.
+EMPTY_ROOT: Final = bytes(32)
+
+_LEAF_TYPES: Final = ("bytes32", "uint64", "uint32", "bytes32", "uint16", "bytes32")
+
+#: A tree of at most 2**32 leaves is no deeper than this.
+_LONGEST_PROOF: Final = 32
+
+
+def organization_id(name: str) -> bytes:
+    """Identify an organization on the chain: keccak-256 (32 bytes) of its name in UTF-8."""
+    if not name:
+        raise ValueError("an organization needs a name, got an empty one")
+    return keccak(name.encode())
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One organization's update in one round, and what became of it.
+
+    Parameters
+    ----------
+    task : bytes
+        Id of the task, 32 bytes.
+    round : int
+        Number of the round, from 1.
+    index : int
+        Position in the tree, from 0.
+    organization : bytes
+        `organization_id` of the organization's name, 32 bytes.
+    verdict : int
+        `ACCEPTED`, or the code of the rejection, at most 65535; the manifest says what it means.
+    update_hash : bytes
+        Canonical hash of the update, 32 bytes.
+    """
+
+    task: bytes
+    round: int
+    index: int
+    organization: bytes
+    verdict: int
+    update_hash: bytes
+
+    def __post_init__(self) -> None:
+        for field in ("task", "organization", "update_hash"):
+            check_hash(getattr(self, field), f"leaf {self.index}: {field}")
+        for field, bits in (("round", 64), ("index", 32), ("verdict", 16)):
+            value = getattr(self, field)
+            if type(value) is not int or not 0 <= value < 2**bits:
+                raise ValueError(f"leaf: {field} must be an integer of {bits} bits, got {value!r}")
+
+    def hash(self) -> bytes:
+        """``keccak(keccak(abi.encode(...)))`` of the fields in their order: 32 bytes."""
+        values = (
+            self.task, self.round, self.index, self.organization, self.verdict, self.update_hash,
+        )  # fmt: skip
+        return keccak(keccak(encode(_LEAF_TYPES, values)))
+
+
+def root(leaves: Sequence[Leaf]) -> bytes:
+    """Merkle root over `leaves`, 32 bytes; `EMPTY_ROOT` where there are none."""
+    level = _hashes(leaves)
+    while len(level) > 1:
+        level = _parents(level)
+    return level[0] if level else EMPTY_ROOT
+
+
+def proof(leaves: Sequence[Leaf], index: int) -> list[bytes]:
+    """Sibling hashes from leaf `index` up to the root, at most ``ceil(log2(n))`` of them."""
+    if not 0 <= index < len(leaves):
+        raise IndexError(f"leaf {index} of a tree with {len(leaves)} leaves")
+    level = _hashes(leaves)
+    siblings = []
+    while len(level) > 1:
+        if index ^ 1 < len(level):
+            siblings.append(level[index ^ 1])
+        level = _parents(level)
+        index //= 2
+    return siblings
+
+
+def verify(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
+    """Whether `proof` shows that `leaf` stands under `root`.
+
+    It does not know the number of leaves: whoever has it checks that the index lies below it.
+    A proof is taken as it comes from others, so a malformed one is simply not valid.
+    """
+    if len(proof) > _LONGEST_PROOF or root == EMPTY_ROOT:
+        return False
+    node = leaf.hash()
+    for sibling in proof:
+        if not isinstance(sibling, bytes) or len(sibling) != 32:
+            return False
+        node = _parent(node, sibling)
+    return node == root
+
+
+def check_hash(value: bytes, name: str) -> bytes:
+    """Return `value` if it is 32 bytes; what is shorter would be padded by the ABI encoder."""
+    if not isinstance(value, bytes) or len(value) != 32:
+        given = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+        raise ValueError(f"{name}: expected 32 bytes, got {given}")
+    return value
+
+
+def _hashes(leaves: Sequence[Leaf]) -> list[bytes]:
+    for position, leaf in enumerate(leaves):
+        if leaf.index != position:
+            raise ValueError(f"leaf {leaf.index} stands at position {position} of its tree")
+        if (leaf.task, leaf.round) != (leaves[0].task, leaves[0].round):
+            raise ValueError(f"leaf {position} is of another task or round than leaf 0")
+    return [leaf.hash() for leaf in leaves]
+
+
+def _parents(level: Sequence[bytes]) -> list[bytes]:
+    pairs = [_parent(left, right) for left, right in zip(level[::2], level[1::2], strict=False)]
+    return [*pairs, level[-1]] if len(level) % 2 else pairs
+
+
+def _parent(left: bytes, right: bytes) -> bytes:
+    return keccak(left + right if left < right else right + left)
