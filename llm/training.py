@@ -1,0 +1,327 @@
+"""Local training: records in, an update of LoRA factors out; the same bits for the same inputs."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel as Settings
+from pydantic import ConfigDict, Field
+
+from llm.adapted_model import AdaptedModel, adapted, scaled_factors
+from llm.adapters import LoraAdapter
+from llm.base_model import BaseModel
+from llm.factors import Arrays, arrays_from_adapter
+from llm.records import Record
+from llm.tokenization import (
+    EncodedRecord,
+    by_length,
+    collate,
+    completion_row,
+    encode,
+    padding_token,
+    within_tokens,
+)
+from llm.trained_factors import TrainedFactors, TrainedPart
+
+__all__ = [
+    "TrainedPart",
+    "TrainingError",
+    "TrainingResult",
+    "TrainingSettings",
+    "train",
+    "training_seed",
+]
+
+#: Called after every step with (steps done, steps in all, mean loss of the step in nats).
+StepProgress = Callable[[int, int, float], None]
+
+
+class TrainingError(RuntimeError):
+    """Training gave no usable update; the message says what happened, and no record's text."""
+
+
+class TrainingSettings(Settings):
+    """How an organization trains.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Peak step size of AdamW (no weight decay: it would move factors without any record's say).
+    batch_size : int
+        Records an optimizer step.
+    micro_batch_size : int
+        Records at once in memory; gradients accumulate to the batch, weighted by tokens, so that
+        only rounding depends on it.
+    micro_batch_tokens : int
+        Tokens at once in memory, padding included; long records come in smaller groups.
+    epochs : int
+        Passes over the records.
+    warmup_steps : int
+        Steps over which the step size rises linearly.
+    schedule : {"constant", "linear", "cosine"}
+        What follows: the peak, or a fall to zero at the last step.
+    max_gradient_norm : float
+        Gradients longer than this are shortened to it.
+    max_tokens : int
+        Longest record, prompt and completion.
+    long_records : {"truncate", "refuse"}
+        What happens to longer ones: their prompt loses its beginning, or training stops.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, allow_inf_nan=False)
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    micro_batch_size: int = Field(default=16, ge=1, le=4096)
+    micro_batch_tokens: int = Field(default=2048, ge=1)
+    epochs: int = Field(default=1, ge=1, le=1000)
+    warmup_steps: int = Field(default=8, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    max_tokens: int = Field(default=512, ge=2)
+    long_records: Literal["truncate", "refuse"] = "truncate"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gave.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray of float32
+        The update, under PEFT's names. Of an adapter trained in place: trained minus received, of
+        the trained factors' leading rows and columns only. Of a pair trained on top: that pair.
+    steps : int
+        Optimizer steps.
+    records : int
+        Records used, each counted once.
+    truncated : int
+        How many of them were cut to ``max_tokens``.
+    tokens : int
+        Tokens processed, all epochs, without padding.
+    padded_tokens : int
+        The same with padding.
+    losses : tuple of float
+        Mean loss of each step, nats a completion token.
+    gradient_norms : tuple of float
+        Norm of each step's gradient before clipping.
+    seconds : float
+        Wall time.
+    """
+
+    arrays: Arrays
+    steps: int
+    records: int
+    truncated: int
+    tokens: int
+    padded_tokens: int
+    losses: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+    seconds: float
+
+    @property
+    def first_loss(self) -> float:
+        """Mean loss of the first step."""
+        return self.losses[0]
+
+    @property
+    def last_loss(self) -> float:
+        """Mean loss of the last step."""
+        return self.losses[-1]
+
+
+def training_seed(run: str, round: int, organization: str) -> int:
+    """Return the seed of an organization's training in a round: 64 bits of SHA-256."""
+    text = "\0".join(("foedus training", run, str(round), organization))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def train(
+    base: BaseModel,
+    records: Sequence[Record],
+    adapter: LoraAdapter,
+    part: TrainedPart,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    on_top: LoraAdapter | None = None,
+    progress: StepProgress | None = None,
+) -> TrainingResult:
+    """Train a part of an adapter, or a fresh pair on top of it, on completions alone.
+
+    Only the order of the records depends on the seed, and on nothing else: the global random
+    states are neither read nor changed, and dropout is off. On one machine equal inputs give equal
+    bits, on any number of threads.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The frozen base; unchanged afterwards.
+    records : sequence of Record
+        What to learn, with ids all different; their order does not matter.
+    adapter : LoraAdapter
+        The received adapter; not modified.
+    part : TrainedPart
+        What of ``adapter``, or of ``on_top``, is trained.
+    settings : TrainingSettings
+        How.
+    seed : int
+        See :func:`training_seed`.
+    on_top : LoraAdapter, optional
+        Start of a fresh pair beside the received adapter, which is then frozen as a whole.
+    progress : callable, optional
+        Called after every step with (steps done, steps in all, mean loss).
+
+    Returns
+    -------
+    TrainingResult
+        The update and how it came about.
+
+    Raises
+    ------
+    TrainingError
+        If there are no records, ids repeat, a loss or gradient is not finite, or a factor that
+        should be trained did not move.
+    TokenizationError, AdapterError
+        If a record cannot be encoded, or an adapter does not fit the base.
+    """
+    started = time.perf_counter()
+    encoded = _encoded(base, records, settings)
+    if on_top is not None:
+        on_top.check_fits(base.linear_shapes())
+    factors = TrainedFactors(on_top or adapter, part, base.compute_dtype, base.device)
+    frozen = {} if on_top is None else scaled_factors(adapter, base)
+    batches = [
+        batch
+        for epoch in range(settings.epochs)
+        for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+    ]
+    optimizer = torch.optim.AdamW(
+        factors.parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
+    )
+    losses, norms, tokens, padded = [], [], 0, 0
+    with adapted(base, adapter) as model:
+        for step, batch in enumerate(batches, start=1):
+            optimizer.zero_grad()
+            loss, real, with_padding = _accumulate(model, factors, frozen, batch, base, settings)
+            norm = factors.gradient_norm()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingError(
+                    f"step {step} of {len(batches)}: loss {loss}, gradient norm {norm}; expected "
+                    "finite numbers (lower the learning rate, or check the received adapter)"
+                )
+            _clip(factors, norm, settings.max_gradient_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _schedule(step, len(batches), settings)
+            optimizer.step()
+            losses.append(loss)
+            norms.append(norm)
+            tokens += real
+            padded += with_padding
+            if progress is not None:
+                progress(step, len(batches), loss)
+    update = factors.update()
+    _check_update(update)
+    return TrainingResult(
+        arrays=update if on_top is None else arrays_from_adapter(factors.trained()),
+        steps=len(batches),
+        records=len(encoded),
+        truncated=sum(record.truncated for record in encoded),
+        tokens=tokens,
+        padded_tokens=padded,
+        losses=tuple(losses),
+        gradient_norms=tuple(norms),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _encoded(
+    base: BaseModel, records: Sequence[Record], settings: TrainingSettings
+) -> list[EncodedRecord]:
+    if not records:
+        raise TrainingError("no records to train on: expected at least one")
+    if len({record.id for record in records}) != len(records):
+        raise TrainingError("record ids repeat: expected each record once (use epochs)")
+    return encode(
+        records,
+        base.tokenizer,
+        max_tokens=settings.max_tokens,
+        refuse_long=settings.long_records == "refuse",
+    )
+
+
+def _accumulate(
+    model: AdaptedModel,
+    factors: TrainedFactors,
+    frozen: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    batch: Sequence[EncodedRecord],
+    base: BaseModel,
+    settings: TrainingSettings,
+) -> tuple[float, int, int]:
+    """Add one batch's gradients; return its mean loss and its tokens without and with padding."""
+    rows = [completion_row(record.prompt, record.completion) for record in batch]
+    targets = sum(len(row.targets) for row in rows)
+    loss, real, padded = 0.0, 0, 0
+    for piece in within_tokens(
+        rows, max_rows=settings.micro_batch_size, max_tokens=settings.micro_batch_tokens
+    ):
+        micro_batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
+        model.put(_beside(frozen, factors.assemble()))
+        micro_loss = model.loss(micro_batch) / targets
+        micro_loss.backward()  # type: ignore[no-untyped-call]
+        loss += float(micro_loss.detach())
+        real += micro_batch.real_tokens
+        padded += micro_batch.tokens.numel()
+    return loss, real, padded
+
+
+def _beside(
+    frozen: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    trained: dict[str, tuple[torch.Tensor, torch.Tensor]],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Join two adapters into one: stacked ranks add up to the sum of both updates."""
+    joined = dict(frozen)
+    for name, (a, b) in trained.items():
+        if name in frozen:
+            frozen_a, frozen_b = frozen[name]
+            joined[name] = (torch.cat([frozen_a, a]), torch.cat([frozen_b, b], dim=1))
+        else:
+            joined[name] = (a, b)
+    return joined
+
+
+def _clip(factors: TrainedFactors, norm: float, limit: float) -> None:
+    if norm > limit:
+        for parameter in factors.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(limit / norm)
+
+
+def _schedule(step: int, steps: int, settings: TrainingSettings) -> float:
+    """Return the share of the peak step size at a step counted from 1."""
+    if step <= settings.warmup_steps:
+        return step / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    # The last step still moves: progress counts the steps that remain, this one included.
+    remaining = (steps - step + 1) / (steps - settings.warmup_steps)
+    if settings.schedule == "linear":
+        return remaining
+    return 0.5 * (1 - math.cos(math.pi * remaining))
+
+
+def _check_update(update: Arrays) -> None:
+    still = [name for name, change in update.items() if not np.any(change)]
+    if still:
+        raise TrainingError(
+            f"{len(still)} of {len(update)} trained factors did not move, first {still[0]}: no "
+            "gradient reached them (an A beside a B of zeros cannot be trained alone)"
+        )
+    broken = [name for name, change in update.items() if not np.isfinite(change).all()]
+    if broken:
+        raise TrainingError(f"{broken[0]}: not finite after the last step; lower the learning rate")
