@@ -31,10 +31,11 @@ NEGATIVE: Final = " negative"
 POSITIVE: Final = " positive"
 #: Mean ratings nearer to 0 than this are neither: people did not agree on a sentiment.
 LEAST_RATING: Final = 0.5
+#: Names the split of the embedded data; another key would be another split.
+SPLIT_KEY: Final = "foedus/embedded/v1"
 
-_INNER_ARCHIVE = "hutto_ICWSM_2014.tar.gz"
-_NEEDED_BYTES = 20_000_000
-_SPLIT_KEY = "foedus/embedded/v1"
+_INNER_ARCHIVE: Final = "hutto_ICWSM_2014.tar.gz"
+_NEEDED_BYTES: Final = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _parse(data: bytes, file: str) -> list[_Rating]:
 
 def _split(organization: EmbeddedOrganization, cache: Path, progress: Progress) -> Split:
     records = embedded_records(organization.name, cache, progress)
-    return split_records(records, organization.shares, key=_SPLIT_KEY)
+    return split_records(records, organization.shares, key=SPLIT_KEY)
 
 
 def _known(name: str) -> EmbeddedOrganization:

@@ -9,6 +9,13 @@ Role = Literal["system", "user", "assistant", "tool"]
 MAX_NAME_CHARACTERS = 200
 
 
+class RecordError(ValueError):
+    """A record is malformed; the message names the field.
+
+    It never repeats the content: an exception of an organization's process may reach the server.
+    """
+
+
 @dataclass(frozen=True)
 class Message:
     """One turn of a chat.
@@ -22,7 +29,7 @@ class Message:
 
     Raises
     ------
-    ValueError
+    RecordError
         If the role is unknown or the content is empty or not text.
     """
 
@@ -31,9 +38,7 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
-            raise ValueError(
-                f"message role {self.role!r}: expected one of {', '.join(get_args(Role))}"
-            )
+            raise RecordError(f"message role: expected one of {', '.join(get_args(Role))}")
         _check_text("message content", self.content, allow_blank=self.role == "system")
 
 
@@ -58,9 +63,9 @@ class Record:
 
     Raises
     ------
-    ValueError
+    RecordError
         If a field is empty, of the wrong type or not encodable, or the completion is not one of
-        the choices. The message names the field.
+        the choices.
     """
 
     id: str
@@ -88,13 +93,13 @@ class Record:
 
 def _check_text(field: str, value: object, *, allow_blank: bool = False) -> None:
     if not isinstance(value, str):
-        raise ValueError(f"{field} is {type(value).__name__}: expected text")  # noqa: TRY004 - one error type for every malformed record
+        raise RecordError(f"{field} is {type(value).__name__}: expected text")
     if not allow_blank and not value.strip():
-        raise ValueError(f"{field} is empty: expected text")
+        raise RecordError(f"{field} is empty: expected text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(
+        raise RecordError(
             f"{field} holds half a character (a lone surrogate) at position {error.start}"
         ) from None
 
@@ -102,16 +107,16 @@ def _check_text(field: str, value: object, *, allow_blank: bool = False) -> None
 def _check_name(field: str, value: object) -> None:
     _check_text(field, value)
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS or not value.isprintable():
-        raise ValueError(
-            f"{field} {str(value)[:40]!r}: expected 1 to {MAX_NAME_CHARACTERS} printable characters"
+        raise RecordError(
+            f"{field} is not a name: expected 1 to {MAX_NAME_CHARACTERS} printable characters"
         )
 
 
 def _check_chat(messages: tuple[Message, ...]) -> None:
     if not messages or not all(isinstance(message, Message) for message in messages):
-        raise ValueError("prompt is a chat without messages: expected at least one Message")
+        raise RecordError("prompt is a chat without messages: expected at least one Message")
     if messages[-1].role not in {"user", "tool"}:
-        raise ValueError(
+        raise RecordError(
             f"prompt ends with a {messages[-1].role} message: expected user or tool, "
             "the turn that the completion answers"
         )
@@ -121,8 +126,8 @@ def _check_choices(choices: tuple[str, ...], completion: str) -> None:
     if not choices:
         return
     if not isinstance(choices, tuple) or len(choices) < 2 or len(set(choices)) != len(choices):
-        raise ValueError(f"choices {choices!r}: expected a tuple of two or more different texts")
+        raise RecordError(f"choices {choices!r}: expected a tuple of two or more different texts")
     for choice in choices:
         _check_text("choice", choice)
     if completion not in choices:
-        raise ValueError(f"completion {completion!r} is none of the choices {choices!r}")
+        raise RecordError(f"completion is none of the choices {choices!r}")
