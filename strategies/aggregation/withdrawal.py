@@ -1,0 +1,54 @@
+"""Take an organization's direct terms out of the adapter, without training."""
+
+from collections.abc import Iterable, Sequence
+
+from strategies.aggregation.rule import AggregationRule, Contribution
+from strategies.aggregation.state import AggregationState
+
+
+def without_organization(
+    rule: AggregationRule,
+    rounds: Iterable[tuple[int, Sequence[Contribution]]],
+    organization: str,
+) -> AggregationState:
+    """Sum the stored terms of every round again, without one organization's.
+
+    The others' weights are worked out anew from their records and the cap, which renormalizes
+    them. The result has the bits of a run that was sent the same contributions but these. It is
+    not the run that would have been: later contributions of the others were trained from adapters
+    that held the terms now taken out, which is why this is not called exact unlearning.
+
+    Parameters
+    ----------
+    rule : AggregationRule
+        One that is ``separable``.
+    rounds : iterable of (round, contributions)
+        The accepted contributions of each round, in the order of the rounds. One round is held at
+        a time.
+    organization : str
+        Whose terms to take out.
+
+    Returns
+    -------
+    AggregationState
+        A round that no other organization took part in leaves it unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the rule is not separable, or the organization took part in no round.
+    """
+    if not rule.separable:
+        raise ValueError(
+            f"{rule.name} with robust statistic {rule.settings.robust!r} is not separable: "
+            f"the terms of {organization!r} cannot be taken out; replay the run without it"
+        )
+    state, took_part = rule.initial_state(), False
+    for number, contributions in rounds:
+        others = [c for c in contributions if c.organization != organization]
+        took_part |= len(others) < len(contributions)
+        if others:
+            state = rule.aggregate(state, number, others).state
+    if not took_part:
+        raise ValueError(f"{organization!r} took part in no round: there is nothing to take out")
+    return state
