@@ -1,0 +1,72 @@
+"""``foedus``: the command itself, and how its errors end."""
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+
+from client_app.cli import chain, generation, run, verification
+from client_app.cli.output import fail
+
+app = typer.Typer(
+    name="foedus",
+    help="Federated fine-tuning of language models, publicly auditable.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("run")(run.run)
+app.command("verify")(verification.verify)
+app.command("generate")(generation.generate)
+app.command("deploy")(chain.deploy)
+app.add_typer(chain.app, name="chain")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"foedus {importlib.metadata.version('foedus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command; an error that is ours ends as one line, not as a traceback."""
+    try:
+        app(standalone_mode=True)
+    except _expected_errors() as error:
+        try:
+            fail(f"{error}", 2 if type(error).__name__ == "SettingsError" else 1)
+        except typer.Exit as exit_status:
+            sys.exit(exit_status.exit_code)
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    # Looked up only when something was raised: importing these costs seconds.
+    from blockchain.errors import ChainError
+    from client_app.cli.local_superlink import SuperLinkError
+    from llm.adapters import AdapterError
+    from llm.base_model import BaseModelError
+    from llm.cached_folder import CacheError
+    from llm.registry import RegistryError
+    from strategies.run_archive import ArchiveError
+    from strategies.settings import SettingsError
+
+    return (
+        ChainError,
+        SuperLinkError,
+        AdapterError,
+        BaseModelError,
+        CacheError,
+        RegistryError,
+        ArchiveError,
+        SettingsError,
+    )

@@ -1,0 +1,194 @@
+"""A SuperLink of the run's own: started for one command, in simulation mode, and stopped after it.
+
+``flwr run`` would start one by itself, but leave it running with the working directory and the
+environment of that first call.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_CONNECTION = "foedus"
+
+
+class SuperLinkError(RuntimeError):
+    """The SuperLink did not start, or refused the run."""
+
+
+@dataclass(frozen=True)
+class LocalSuperLink:
+    """A running SuperLink.
+
+    Parameters
+    ----------
+    process : Popen
+        Its process.
+    environment : dict of str to str
+        The environment in which ``flwr`` finds it.
+    log : Path
+        Its log, Flower's own output of the run included.
+    """
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    log: Path
+
+    def submit(
+        self, app: Path, run_config: dict[str, object], federation_config: dict[str, object]
+    ) -> int:
+        """Start a run by ``flwr run`` and return Flower's run id.
+
+        Raises
+        ------
+        SuperLinkError
+            With Flower's own message.
+        """
+        answer = self._flwr(
+            "run",
+            str(app),
+            _CONNECTION,
+            "--run-config",
+            _toml_pairs(run_config),
+            "--federation-config",
+            _toml_pairs(federation_config),
+            "--format",
+            "json",
+        )
+        if not answer.get("success"):
+            raise SuperLinkError(f"flwr run: {answer.get('error-message', answer)}")
+        return int(str(answer["run-id"]))
+
+    def status(self, run_id: int) -> str:
+        """Return Flower's status of a run, such as ``running`` or ``finished:failed``."""
+        answer = self._flwr("list", _CONNECTION, "--run-id", str(run_id), "--format", "json")
+        runs = answer.get("runs", [])
+        if not isinstance(runs, list) or not runs:
+            raise SuperLinkError(f"flwr list: {answer.get('error-message', answer)}")
+        return str(runs[0]["status"])
+
+    def _flwr(self, *arguments: str) -> dict[str, object]:
+        done = subprocess.run(
+            [_script("flwr"), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            # Notices may precede the answer.
+            answer = json.loads(done.stdout[done.stdout.index("{") :])
+        except ValueError:
+            said = (done.stderr or done.stdout).strip()
+            raise SuperLinkError(f"flwr {arguments[0]}: {said[-500:]}") from None
+        return dict(answer)
+
+
+@contextlib.contextmanager
+def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
+    """Run a SuperLink for as long as the context lasts.
+
+    Parameters
+    ----------
+    flwr_home : Path
+        Flower's folder for it: configuration, unpacked applications, log.
+    """
+    flwr_home.mkdir(parents=True, exist_ok=True)
+    port, control_port = _free_port(), _free_port()
+    (flwr_home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
+        f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(flwr_home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # The scripts a SuperLink starts are found beside this interpreter, environment active
+        # or not.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    log = flwr_home / "superlink.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                _script("flower-superlink"),
+                "--insecure",
+                "--simulation",
+                "--isolation",
+                "subprocess",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--control-api-address",
+                f"127.0.0.1:{control_port}",
+            ],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(process, port, log)
+        yield LocalSuperLink(process, environment, log)
+    finally:
+        _stop(process)
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SuperLinkError(
+                f"flower-superlink exited with status {process.returncode}, see {log}"
+            )
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1.0).is_success:
+                return
+        time.sleep(0.2)
+    raise SuperLinkError(
+        f"flower-superlink did not answer within {_START_SECONDS:.0f} s, see {log}"
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the SuperLink and all it started: Ray's processes are in its process group."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _toml_pairs(pairs: dict[str, object]) -> str:
+    return " ".join(f"{key}={_toml_value(value)}" for key, value in pairs.items())
+
+
+def _toml_value(value: object) -> str:
+    # JSON's strings, numbers and booleans are TOML's.
+    return json.dumps(value)

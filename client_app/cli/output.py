@@ -1,0 +1,33 @@
+"""What every subcommand prints alike: JSON on demand, errors as one line, exit statuses.
+
+0 when it holds, 1 when a check or a run fails, 2 on wrong usage.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+#: What people read goes to standard output unless ``--json`` claims it; progress never does.
+console = Console()
+progress_console = Console(stderr=True)
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of everything a run writes.", envvar="FOEDUS_HOME"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Print one line to standard error and exit."""
+    Console(stderr=True).print(f"foedus: {message}", style="red", markup=False, highlight=False)
+    raise typer.Exit(status)

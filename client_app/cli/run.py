@@ -1,0 +1,152 @@
+"""``foedus run``: prepare, submit to Flower, show progress, print the result."""
+
+import re
+import time
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
+
+if TYPE_CHECKING:
+    from client_app.cli.local_superlink import LocalSuperLink
+    from client_app.cli.run_display import RunDisplay
+    from strategies.settings import RunSettings
+
+#: How often the display looks at the run's files.
+_POLL_SECONDS = 0.5
+
+
+def run(
+    run_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run-config",
+            "-c",
+            metavar="KEY=VALUE",
+            help="A setting other than its default, as `flwr run` takes it; may be repeated.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the newest unfinished run.")
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a federation on this machine: prepare what is missing, train, print the result.
+
+    Exit status 1 if the run fails, 2 if a setting is wrong.
+
+    Examples: `foedus run`, `foedus run -c rounds=3 -c 'aggregation="fedit"'`,
+    `foedus run --resume`
+    """
+    from strategies.settings import RunSettings, foedus_home
+
+    overrides = _parse_overrides(run_config or [])
+    overrides["home"] = str(foedus_home(str(overrides.get("home") or home or "")))
+    if resume:
+        overrides["resume"] = True
+    settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
+    if not settings.run_name:
+        overrides["run-name"] = _run_name(settings)
+        settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
+
+    started = time.monotonic()
+    _prepare(settings)
+    prepared = time.monotonic() - started
+    summary = _carry_out(settings, overrides)
+    summary["seconds"]["prepared"] = prepared
+    if as_json:
+        print_json(summary)
+    else:
+        from client_app.cli.run_report import print_report
+
+        print_report(summary, console)
+
+
+def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            fail(f"--run-config {pair!r}: expected KEY=VALUE", 2)
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            # A bare word is a string: quoting twice for the shell is nobody's wish.
+            overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def _run_name(settings: "RunSettings") -> str:
+    from strategies.run_archive import newest_run
+
+    if not settings.resume:
+        return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    archive = newest_run(settings.home_path, unfinished=True)
+    if archive is None:
+        fail(f"there is no unfinished run under {settings.home_path}", 2)
+    return archive.name
+
+
+def app_folder() -> Path:
+    """Return the folder of the Flower application: where ``pyproject.toml`` stands."""
+    return Path(__file__).resolve().parents[2]
+
+
+def _app_defaults() -> dict[str, Any]:
+    project = tomllib.loads((app_folder() / "pyproject.toml").read_text())
+    return dict(project["tool"]["flwr"]["app"]["config"])
+
+
+def _prepare(settings: "RunSettings") -> None:
+    """Fetch model and data, start the chain: whatever is missing."""
+    from client_app.cli.preparation import prepare
+
+    prepare(settings, progress_console)
+
+
+def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
+    from client_app.cli.local_superlink import local_superlink
+    from client_app.cli.run_display import RunDisplay
+    from strategies.run_archive import RunArchive, read_json
+
+    organizations = len(settings.organization_names)
+    folder = settings.home_path / "runs" / settings.run_name
+    with local_superlink(settings.home_path / "flwr") as superlink:
+        run_id = superlink.submit(app_folder(), overrides, {"num-supernodes": organizations})
+        with RunDisplay(settings, folder, progress_console) as display:
+            status = _wait(superlink, run_id, display)
+    entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    if entry.get("status") != "finished":
+        reason = entry.get("error") or _last_error(superlink.log) or f"Flower says {status}"
+        fail(f"the run failed: {reason} (log: {folder / 'run.log'}, {superlink.log})")
+    return read_json(RunArchive(folder).folder / "summary.json")
+
+
+def _wait(superlink: "LocalSuperLink", run_id: int, display: "RunDisplay") -> str:
+    """Show progress until the run has ended, and return Flower's word for how."""
+    from client_app.cli.local_superlink import SuperLinkError
+
+    asked = time.monotonic()
+    while True:
+        display.refresh()
+        time.sleep(_POLL_SECONDS)
+        if superlink.process.poll() is not None:
+            raise SuperLinkError(f"the SuperLink stopped during the run, see {superlink.log}")
+        # Asking Flower starts a process: ask at once when the run says it ended, else now and then.
+        if display.ended or time.monotonic() - asked > 15.0:
+            status = superlink.status(run_id)
+            if status.startswith("finished"):
+                return status
+            asked = time.monotonic()
+
+
+def _last_error(log: Path) -> str:
+    """Return the last line of Flower's log that names an error."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if re.match(r"\s*[\w.]*Error\b.*:", line)]
+    return errors[-1].strip()[:500] if errors else ""

@@ -1,0 +1,114 @@
+"""Progress of a run, read from its log and from each organization's progress file."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from strategies.run_archive import ArchiveError, read_json
+from strategies.settings import RunSettings
+
+
+class RunDisplay:
+    """Bars for the rounds and for each organization.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings.
+    folder : Path
+        The run's folder, which need not exist yet.
+    console : Console
+        Where to draw; a console that is no terminal gets one line an event.
+    """
+
+    def __init__(self, settings: RunSettings, folder: Path, console: Console) -> None:
+        self._log = folder / "run.log"
+        self._organizations = settings.home_path / "organizations"
+        self._console = console
+        self._read = self._log.stat().st_size if self._log.exists() else 0
+        self.ended = False
+        self._progress = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[doing]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._rounds = self._progress.add_task("rounds", total=settings.rounds, doing="starting")
+        self._bars: dict[str, TaskID] = {
+            name: self._progress.add_task(name, total=None, doing="")
+            for name in settings.organization_names
+        }
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.refresh()
+        self._progress.stop()
+
+    def refresh(self) -> None:
+        """Take in what has happened since the last call."""
+        for event in self._new_events():
+            self._take(event)
+        for name, bar in self._bars.items():
+            try:
+                now = read_json(self._organizations / name / "progress.json")
+            except ArchiveError:
+                # Not there before the organization's first message.
+                continue
+            self._progress.update(
+                bar,
+                completed=now.get("step", 0),
+                total=now.get("steps"),
+                doing=f"round {now['round']}: {now['doing']}"
+                + (f", loss {now['loss']:.3f}" if "loss" in now else ""),
+            )
+
+    def _new_events(self) -> list[dict[str, Any]]:
+        if not self._log.exists():
+            return []
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            lines = log.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        self._read += sum(map(len, whole))
+        return [json.loads(line) for line in whole]
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "round-opened":
+                self._progress.update(
+                    self._rounds, completed=event["round"] - 1, doing=f"round {event['round']}"
+                )
+            case "round-sealed":
+                self._progress.update(self._rounds, completed=event["round"], doing="sealed")
+                self._say(
+                    f"round {event['round']} sealed in block {event['block']}, "
+                    f"{event['gas_used']:,} gas"
+                )
+            case "run-resumed":
+                self._progress.update(self._rounds, completed=event["after"], doing="resumed")
+            case "update-rejected":
+                self._say(f"{event['organization']}: rejected ({event['code']}): {event['reason']}")
+            case "organization-absent":
+                self._say(f"{event['organization']}: {event['reason']} {event['error']}")
+            case "run-finished" | "run-failed":
+                self.ended = True
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False)

@@ -1,0 +1,43 @@
+"""What a finished run prints: the table of results, the contracts, where things lie."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(summary: Mapping[str, Any], console: Console) -> None:
+    """Print a run's summary for people."""
+    table = Table(title=f"Run {summary['run']}: held-out test rows, {summary['rounds']} rounds")
+    table.add_column("organization")
+    table.add_column("domain")
+    for name in ("rows", "test rows", "base", "federated"):
+        table.add_column(name, justify="right")
+    for name, entry in summary["organizations"].items():
+        table.add_row(
+            name,
+            entry["domain"],
+            f"{entry['rows']:,}",
+            f"{entry['test_rows']:,}",
+            _share(entry["base_accuracy"]),
+            _share(entry["accuracy"]),
+        )
+    table.add_section()
+    table.add_row(
+        "mean", "", "", "", _share(summary["mean_base_accuracy"]), _share(summary["mean_accuracy"])
+    )
+    console.print(table)
+    for contract, address in summary["chain"]["contracts"].items():
+        console.print(f"contract {contract}: {address}", highlight=False)
+    seals, gas = summary["chain"]["seals"], summary["chain"]["gas_used"]
+    console.print(f"chain: {len(seals)} rounds sealed, {gas:,} gas in all", highlight=False)
+    seconds = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
+    console.print(f"seconds: {seconds}", highlight=False)
+    console.print(f"adapter: {summary['adapter']}", highlight=False, soft_wrap=True)
+    console.print(f"log: {summary['log']}", highlight=False, soft_wrap=True)
+    console.print("`foedus verify` checks the run against the chain", highlight=False)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

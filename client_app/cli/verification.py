@@ -1,0 +1,79 @@
+"""``foedus verify``: the newest run, held against the public chain."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import track
+
+from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
+
+if TYPE_CHECKING:
+    from strategies.run_archive import RunArchive
+
+
+def verify(
+    round_number: Annotated[
+        int | None, typer.Option("--round", min=1, help="Check this round alone.")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run", help="Name of the run; the newest unless told otherwise.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every hash of a run from disk and hold it against the public chain.
+
+    Exit status 1 names what does not hold.
+
+    Example: `foedus verify --round 3`
+    """
+    from strategies.audit import audit
+    from strategies.run_chain import open_reading_chain
+    from strategies.settings import RunSettings
+
+    archive = chosen_run(home, run_name)
+    run = archive.read_run()
+    settings = RunSettings.from_run_config({**run["settings"], "home": str(archive.home)})
+    checks = list(
+        track(
+            audit(archive, open_reading_chain(settings), only_round=round_number),
+            description="verifying",
+            console=progress_console,
+            transient=True,
+        )
+    )
+    failed = [check for check in checks if not check.holds]
+    if as_json:
+        print_json(
+            {
+                "run": archive.name,
+                "holds": not failed,
+                "checks": [check.to_json() for check in checks],
+            }
+        )
+    else:
+        for check in failed:
+            where = f"round {check.round}" if check.round else "run"
+            console.print(f"[red]FAILS[/] {where}: {check.name}: {check.detail}", soft_wrap=True)
+        console.print(
+            f"run {archive.name}: {len(checks) - len(failed)} of {len(checks)} checks hold"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def chosen_run(home: Path | None, run_name: str | None) -> "RunArchive":
+    """Return the named run, or the newest."""
+    from strategies.run_archive import RunArchive, newest_run
+    from strategies.settings import foedus_home
+
+    folder = foedus_home(str(home or ""))
+    if run_name is not None:
+        if not (folder / "runs" / run_name / "run.json").is_file():
+            fail(f"there is no run {run_name!r} under {folder}", 2)
+        return RunArchive(folder / "runs" / run_name)
+    archive = newest_run(folder)
+    if archive is None:
+        fail(f"there is no run under {folder}; `foedus run` makes one", 2)
+    return archive

@@ -1,0 +1,60 @@
+"""The closing message: the last receipts go out, the final evaluations come back."""
+
+from dataclasses import dataclass
+
+from flwr.serverapp import Grid
+
+from server_app.run_log import RunLog
+from strategies import protocol
+from strategies.federated_lora import FederatedLora
+from strategies.protocol import ProtocolError
+from strategies.replies import finite_metrics
+
+
+@dataclass(frozen=True)
+class Closing:
+    """An organization's last word.
+
+    Parameters
+    ----------
+    domain : str
+        What its texts are.
+    metrics : dict of str to float
+        Its final evaluation.
+    """
+
+    domain: str
+    metrics: dict[str, float]
+
+
+def close_run(
+    grid: Grid, strategy: FederatedLora, log: RunLog, *, timeout: float
+) -> dict[str, Closing]:
+    """Send the closing message and return what came back, by organization.
+
+    One that does not answer, or not in order, is named in the log and left out.
+    """
+    messages = strategy.closing_messages()
+    replies = {
+        reply.metadata.reply_to_message_id: reply
+        for reply in grid.send_and_receive(messages, timeout=timeout)
+    }
+    closings = {}
+    for message in messages:
+        organization = protocol.text(
+            message.content.config_records[protocol.HEADER], "organization"
+        )
+        reply = replies.get(message.metadata.message_id)
+        if reply is None or reply.has_error():
+            error = "no answer in time" if reply is None else str(reply.error.reason)[:500]
+            log("closing-missing", {"organization": organization, "error": error})
+            continue
+        try:
+            header = reply.content.config_records[protocol.HEADER]
+            domain = protocol.text(header, "domain")[:100]
+        except (KeyError, ProtocolError) as error:
+            log("closing-missing", {"organization": organization, "error": str(error)})
+            continue
+        closings[organization] = Closing(domain, finite_metrics(reply.content))
+        log("organization-closed", {"organization": organization})
+    return closings

@@ -1,0 +1,187 @@
+"""A run from its terms to its summary."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from blockchain.canonical import hash_arrays
+from llm.adapters import save_adapter
+from llm.base_model import (
+    base_model_path,
+    linear_shapes,
+    model_fingerprint,
+)
+from llm.factors import Arrays, arrays_from_adapter
+from server_app.closing import close_run
+from server_app.model_card import model_card
+from server_app.roster import find_organizations
+from server_app.run_log import RunLog
+from server_app.summary import summarize
+from strategies import protocol
+from strategies.aggregation import AggregationRule
+from strategies.federated_lora import FederatedLora, Participant, RoundTerms
+from strategies.round_notary import RoundNotary
+from strategies.run_archive import RunArchive, newest_run
+from strategies.run_chain import open_writing_chain
+from strategies.run_parts import (
+    adapter_at_scale,
+    aggregation_rule,
+    base_model_name,
+    base_model_settings,
+    target_of,
+)
+from strategies.settings import RunSettings, SettingsError, cache_folder
+from strategies.terms import differing_terms, terms_hash, terms_of
+
+
+def coordinate(settings: RunSettings, grid: Grid) -> None:
+    """Train, close and summarize one run; what happened is in its folder, whatever happens."""
+    started = time.monotonic()
+    archive = _archive(settings)
+    log = RunLog(archive.folder / "run.log")
+    try:
+        _run(settings, grid, archive, log, started)
+    except BaseException as error:
+        log("run-failed", {"error": f"{type(error).__name__}: {error}"})
+        run = archive.read_run() if (archive.folder / "run.json").exists() else {}
+        archive.write_run({**run, "status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+def _run(
+    settings: RunSettings, grid: Grid, archive: RunArchive, log: RunLog, started: float
+) -> None:
+    model_path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
+    rule = aggregation_rule(settings, linear_shapes(model_path, target_of(settings)))
+    terms = terms_of(settings, run=archive.name, model_fingerprint=model_fingerprint(model_path))
+    run = _run_entry(settings, archive, terms)
+
+    chain_started = time.monotonic()
+    chain = open_writing_chain(settings)
+    genesis = hash_arrays(arrays_from_adapter(rule.adapter(rule.initial_state())))
+    opened = chain.open_task(terms_hash(terms), genesis)
+    chain_seconds = time.monotonic() - chain_started
+    archive.write_run({**run, "task": opened.task.hex(), "contracts": {"Rounds": chain.address}})
+    log("task-opened", {"run": archive.name, "task": opened.task.hex(), "contract": chain.address})
+
+    nodes = find_organizations(grid, settings.organization_names)
+    notary = RoundNotary(chain, opened.task)
+    strategy = _strategy(settings, rule, archive, notary, nodes, log)
+    done = strategy.resume()
+    if done:
+        log("run-resumed", {"after": done})
+    setup_seconds = time.monotonic() - started
+
+    rounds_left = settings.rounds - done
+    if rounds_left > 0:
+        strategy.start(
+            grid=grid,
+            initial_arrays=protocol.array_record(strategy.adapter_arrays()),
+            num_rounds=rounds_left,
+            timeout=settings.round_deadline,
+        )
+    closings = close_run(grid, strategy, log, timeout=settings.round_deadline)
+    summary = summarize(
+        settings=settings,
+        archive=archive,
+        closings=closings,
+        contracts={"Rounds": chain.address},
+        gas_used=opened.receipt.gas_used + notary.gas_used,
+        seconds={
+            "setup": setup_seconds,
+            "chain": chain_seconds + notary.seconds,
+            "total": time.monotonic() - started,
+        },
+    )
+    path = archive.write_summary(summary)
+    archive.write_run({**archive.read_run(), "status": "finished"})
+    log("run-finished", {"summary": str(path)})
+
+
+def _archive(settings: RunSettings) -> RunArchive:
+    """Return the folder of a new run, or of the one to resume."""
+    home = settings.home_path
+    if not settings.resume:
+        name = settings.run_name or datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        folder = home / "runs" / name
+        if (folder / "run.json").exists():
+            raise SettingsError(
+                f"run-name: {name!r} exists under {home}; choose another, or set resume=true"
+            )
+        return RunArchive(folder)
+    if settings.run_name:
+        folder = home / "runs" / settings.run_name
+        if not (folder / "run.json").exists():
+            raise SettingsError(f"resume: there is no run {settings.run_name!r} under {home}")
+        return RunArchive(folder)
+    archive = newest_run(home, unfinished=True)
+    if archive is None:
+        raise SettingsError(f"resume: there is no unfinished run under {home}")
+    return archive
+
+
+def _run_entry(
+    settings: RunSettings, archive: RunArchive, terms: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return ``run.json``; a resumed run must have the terms it was begun with."""
+    if settings.resume:
+        run = archive.read_run()
+        if "terms" in run and (differences := differing_terms(run["terms"], terms)):
+            raise SettingsError(f"resume: the terms differ from the run's: {differences[0]}")
+        run = {**run, "status": "running", "terms": dict(terms)}
+        run.pop("error", None)
+    else:
+        run = {
+            "version": 1,
+            "name": archive.name,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "status": "running",
+            "settings": settings.to_run_config(),
+            "terms": dict(terms),
+        }
+    archive.write_run(run)
+    return run
+
+
+def _strategy(
+    settings: RunSettings,
+    rule: AggregationRule,
+    archive: RunArchive,
+    notary: RoundNotary,
+    nodes: Mapping[str, int],
+    log: RunLog,
+) -> FederatedLora:
+    base = base_model_name(settings)
+
+    def save(round_number: int, arrays: Arrays, folder: Path) -> None:
+        adapter = adapter_at_scale(arrays, settings)
+        card = model_card(
+            settings,
+            base_model=base,
+            run=archive.name,
+            task=notary.task,
+            round_number=round_number,
+            adapter_hash=hash_arrays(arrays),
+        )
+        save_adapter(folder, adapter, base_model=base, model_card=card)
+
+    return FederatedLora(
+        rule=rule,
+        archive=archive,
+        notary=notary,
+        participants=[
+            Participant(name, node, settings.rank_of(name)) for name, node in nodes.items()
+        ],
+        terms=RoundTerms(
+            min_organizations=settings.min_organizations,
+            max_examples=settings.records_per_round,
+            norm_bound=settings.norm_bound,
+            deadline=settings.round_deadline,
+        ),
+        save_adapter=save,
+        listener=log,
+    )

@@ -1,0 +1,98 @@
+"""The result of a run: ``summary.json``."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from server_app.closing import Closing
+from strategies.run_archive import RunArchive
+from strategies.settings import RunSettings
+
+
+def summarize(
+    *,
+    settings: RunSettings,
+    archive: RunArchive,
+    closings: Mapping[str, Closing],
+    contracts: Mapping[str, str],
+    gas_used: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the summary of a finished run.
+
+    ``seconds.train`` and ``seconds.evaluate`` add up what each organization spent: on separate
+    machines they run side by side.
+    """
+    last = archive.last_prepared_round() or 0
+    records = [archive.record(number) for number in range(1, last + 1)]
+    seals = [archive.seal(number) for number in range(1, last + 1)]
+    train, evaluate = _spent(records, closings)
+    organizations = {
+        name: {
+            "domain": closing.domain,
+            "rows": int(closing.metrics.get("rows", 0)),
+            "test_rows": int(closing.metrics.get("test-rows", 0)),
+            "base_accuracy": closing.metrics.get("base-accuracy"),
+            "accuracy": closing.metrics.get("final-accuracy"),
+            "base_loss": closing.metrics.get("base-loss"),
+            "loss": closing.metrics.get("final-loss"),
+        }
+        for name, closing in sorted(closings.items())
+    }
+    return {
+        "run": archive.name,
+        "model": settings.model,
+        "quantization": settings.quantization,
+        "strategy": settings.aggregation,
+        "rounds": last,
+        "organizations": organizations,
+        "mean_base_accuracy": _mean(organizations, "base_accuracy"),
+        "mean_accuracy": _mean(organizations, "accuracy"),
+        "general_text_loss": _general_text(closings),
+        "adapter": str(archive.adapter_folder(last)),
+        "log": str(archive.folder / "run.log"),
+        "chain": {
+            "contracts": dict(contracts),
+            "seals": [
+                {
+                    "round": number,
+                    "transaction": f"0x{seal['transaction']}",
+                    "block": seal["block"],
+                    "gas_used": seal["gas_used"],
+                }
+                for number, seal in enumerate(seals, start=1)
+            ],
+            "gas_used": gas_used,
+        },
+        "seconds": {
+            "setup": seconds["setup"],
+            "train": train,
+            "evaluate": evaluate,
+            "chain": seconds["chain"],
+            "total": seconds["total"],
+        },
+    }
+
+
+def _spent(records: list[dict[str, Any]], closings: Mapping[str, Closing]) -> tuple[float, float]:
+    rounds = [metrics for record in records for metrics in record["metrics"].values()]
+    train = sum(metrics.get("train-seconds", 0.0) for metrics in rounds)
+    evaluate = sum(metrics.get("evaluate-seconds", 0.0) for metrics in rounds)
+    return train, evaluate + sum(
+        closing.metrics.get("evaluate-seconds", 0.0) for closing in closings.values()
+    )
+
+
+def _mean(organizations: Mapping[str, Mapping[str, Any]], key: str) -> float | None:
+    values = [entry[key] for entry in organizations.values() if entry[key] is not None]
+    return fmean(values) if values else None
+
+
+def _general_text(closings: Mapping[str, Closing]) -> dict[str, float] | None:
+    for closing in closings.values():
+        if "general-loss" in closing.metrics and "base-general-loss" in closing.metrics:
+            return {
+                "base": closing.metrics["base-general-loss"],
+                "adapter": closing.metrics["general-loss"],
+            }
+    return None

@@ -1,0 +1,194 @@
+"""Verifies a run from chain and disk alone: every hash, every round, the aggregate recomputed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from blockchain import merkle
+from blockchain.canonical import hash_arrays, hash_json
+from blockchain.errors import ChainError
+from blockchain.public_chain import Phase, PublicChain, RoundRecord
+from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
+from strategies.aggregation import (
+    AggregationRule,
+    Contribution,
+    adapter_distance,
+)
+from strategies.replies import Verdict
+from strategies.round_outcome import RoundOutcome
+from strategies.run_archive import ArchiveError, RunArchive, file_digests
+from strategies.run_parts import aggregation_rule
+from strategies.settings import RunSettings
+from strategies.terms import terms_hash
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that holds or does not.
+
+    Parameters
+    ----------
+    round : int
+        The round it belongs to; 0 for the run as a whole.
+    name : str
+        What was checked.
+    holds : bool
+        Whether it holds.
+    detail : str
+        What was found, where it does not.
+    """
+
+    round: int
+    name: str
+    holds: bool
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Lay the check out for ``--json``."""
+        return asdict(self)
+
+
+def audit(
+    archive: RunArchive, chain: PublicChain, *, only_round: int | None = None
+) -> Iterator[Check]:
+    """Check a run, yielding each result as it is known.
+
+    Parameters
+    ----------
+    archive : RunArchive
+        The run on disk.
+    chain : PublicChain
+        A connection that can read.
+    only_round : int, optional
+        Check this round alone, beside the run's terms.
+    """
+    run = archive.read_run()
+    if "task" not in run:
+        yield Check(0, "task", False, f"run {archive.name} never opened a task on the chain")
+        return
+    task = bytes.fromhex(run["task"])
+    try:
+        on_chain = chain.task(task)
+        sealed = [record for record in chain.rounds(task) if record.phase is Phase.SEALED]
+    except ChainError as error:
+        yield Check(0, "task", False, str(error))
+        return
+    yield _equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
+    settings = RunSettings.from_run_config(run["settings"])
+    last = archive.last_prepared_round() or 0
+    yield Check(
+        0,
+        "rounds",
+        {record.round for record in sealed} == set(range(1, last + 1)),
+        f"sealed on chain: {[record.round for record in sealed]}, on disk: 1 to {last}",
+    )
+    rounds = [record for record in sealed if only_round in (None, record.round)]
+    if only_round is not None and not rounds:
+        yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
+    if only_round is None:
+        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain.genesis_adapter))
+    for record in rounds:
+        yield from _guarded(record.round, partial(_check_round, archive, settings, record, task))
+
+
+def _check_genesis(archive: RunArchive, settings: RunSettings, genesis: bytes) -> Iterator[Check]:
+    adapter = archive.adapter_arrays(0)
+    rule = _rule(settings, adapter)
+    recomputed = arrays_from_adapter(rule.adapter(rule.initial_state()))
+    yield _equal(0, "adapter on chain", hash_arrays(adapter), genesis)
+    yield _equal(0, "adapter recomputed from the seed", hash_arrays(recomputed), genesis)
+    yield _check_files(archive, RoundOutcome.from_manifest(archive.manifest(0)))
+
+
+def _check_round(
+    archive: RunArchive, settings: RunSettings, on_chain: RoundRecord, task: bytes
+) -> Iterator[Check]:
+    number = on_chain.round
+    manifest = archive.manifest(number)
+    yield _equal(number, "manifest", hash_json(manifest), on_chain.manifest_hash)
+    outcome = RoundOutcome.from_manifest(manifest)
+    yield _check_files(archive, outcome)
+    yield _equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
+    yield _equal(number, "adapter on chain", outcome.adapter, on_chain.adapter_hash)
+    yield _equal(number, "parent on chain", outcome.parent, on_chain.parent_adapter)
+    yield _equal(number, "parent", hash_arrays(archive.adapter_arrays(number - 1)), outcome.parent)
+    yield _equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
+    leaves = outcome.leaves(task)
+    yield _equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
+
+    contributions = []
+    for entry in outcome.entries:
+        if entry.verdict != Verdict.ACCEPTED:
+            continue
+        try:
+            update = archive.load_update(entry.update_hash)
+        except ArchiveError as error:
+            yield Check(number, f"update of {entry.organization}", False, str(error))
+            continue
+        yield Check(number, f"update of {entry.organization}", True)
+        contributions.append(Contribution(entry.organization, entry.num_examples, update))
+    yield _check_aggregate(archive, settings, outcome, contributions)
+
+
+def _check_aggregate(
+    archive: RunArchive,
+    settings: RunSettings,
+    outcome: RoundOutcome,
+    contributions: list[Contribution],
+) -> Check:
+    number = outcome.round
+    accepted = sum(entry.verdict == Verdict.ACCEPTED for entry in outcome.entries)
+    if len(contributions) < accepted:
+        return Check(number, "aggregate", False, "cannot be recomputed: an update is missing")
+    rule = _rule(settings, archive.adapter_arrays(0))
+    before = rule.restore(archive.state(number - 1))
+    after = rule.aggregate(before, number, contributions).state if contributions else before
+    if rule.tolerance == 0.0 or not contributions:
+        return _equal(number, "aggregate", hash_arrays(after.to_arrays()), outcome.state)
+    distance = adapter_distance(
+        rule.adapter(after), adapter_from_arrays(archive.adapter_arrays(number))
+    )
+    return Check(
+        number,
+        "aggregate",
+        distance <= rule.tolerance,
+        f"recomputed within {distance:.3g}, the rule allows {rule.tolerance:.3g}",
+    )
+
+
+def _check_files(archive: RunArchive, outcome: RoundOutcome) -> Check:
+    folder = archive.round_folder(outcome.round)
+    found = {name: digest for name, digest in file_digests(folder).items() if name in outcome.files}
+    altered = [name for name, digest in outcome.files.items() if found.get(name) != digest]
+    return Check(
+        outcome.round,
+        "stored files",
+        not altered,
+        "altered or missing: " + ", ".join(str(folder / name) for name in altered),
+    )
+
+
+def _rule(settings: RunSettings, adapter: Arrays) -> AggregationRule:
+    """Build the run's rule; the layers' shapes are read off an adapter of it."""
+    shapes: Mapping[str, LinearShape] = {
+        module: factors.shape for module, factors in adapter_from_arrays(adapter).items()
+    }
+    return aggregation_rule(settings, shapes)
+
+
+def _equal(round_number: int, name: str, found: bytes, expected: bytes) -> Check:
+    return Check(
+        round_number,
+        name,
+        found == expected,
+        f"found 0x{found.hex()}, expected 0x{expected.hex()}",
+    )
+
+
+def _guarded(round_number: int, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """Turn what is unreadable on disk into a check that fails, naming the file."""
+    try:
+        yield from checks()
+    except (ArchiveError, ValueError) as error:
+        yield Check(round_number, "readable", False, str(error))

@@ -1,0 +1,406 @@
+"""The Flower strategy: open a round on chain, invite, check, aggregate, store, seal."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from blockchain.canonical import hash_arrays
+from llm.factors import Arrays, arrays_from_adapter
+from strategies import protocol
+from strategies.aggregation import Aggregate, AggregationRule, AggregationState, Contribution
+from strategies.protocol import RoundReceipt
+from strategies.replies import CheckedReply, Invitation, Verdict, check_reply
+from strategies.round_notary import RoundNotary
+from strategies.round_outcome import RoundOutcome
+from strategies.run_archive import RunArchive
+
+#: Told of everything worth a line in the log: the event's name and its particulars.
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Participant:
+    """An organization of the run.
+
+    Parameters
+    ----------
+    organization : str
+        Its name.
+    node : int
+        The Flower node that answers for it.
+    rank : int
+        How many rows and columns of the factors it trains.
+    """
+
+    organization: str
+    node: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class RoundTerms:
+    """What holds in every round.
+
+    Parameters
+    ----------
+    min_organizations : int
+        Fewer accepted updates end a round with the adapter unchanged.
+    max_examples : int
+        The most records an organization may use in a round.
+    norm_bound : float
+        The largest Frobenius norm of an update that counts; 0 for none.
+    deadline : float
+        Seconds a round waits for replies.
+    """
+
+    min_organizations: int
+    max_examples: int
+    norm_bound: float
+    deadline: float
+
+
+class FederatedLora(Strategy):
+    """Federated LoRA under any rule of :mod:`strategies.aggregation`.
+
+    Parameters
+    ----------
+    rule : AggregationRule
+        The arithmetic.
+    archive : RunArchive
+        Where every round is stored before the next begins.
+    notary : RoundNotary
+        Opens and seals rounds on the public chain.
+    participants : sequence of Participant
+        Who is invited to each round.
+    terms : RoundTerms
+        What holds in every round.
+    save_adapter : callable
+        Given round, adapter arrays and folder, writes a PEFT folder.
+    listener : callable
+        Told of every event.
+    """
+
+    def __init__(
+        self,
+        *,
+        rule: AggregationRule,
+        archive: RunArchive,
+        notary: RoundNotary,
+        participants: Iterable[Participant],
+        terms: RoundTerms,
+        save_adapter: Callable[[int, Arrays, Path], None],
+        listener: Listener,
+    ) -> None:
+        self._rule = rule
+        self._archive = archive
+        self._notary = notary
+        self._participants = sorted(participants, key=lambda p: p.organization)
+        self._terms = terms
+        self._save_adapter = save_adapter
+        self._listener = listener
+        self._invited: list[tuple[Message, Invitation]] = []
+        self._receipts: dict[str, RoundReceipt] = {}
+        self._opened = 0.0
+        self._initial = arrays_from_adapter(rule.adapter(rule.initial_state()))
+        self._round = 0
+        self._state: AggregationState = rule.initial_state()
+
+    # Before the first round
+
+    def begin(self) -> None:
+        """Store round 0, the state the run starts from."""
+        outcome = RoundOutcome.unchanged(
+            round_number=0, rule=self._rule.name, state=self._state, adapter=self._initial
+        )
+        self._prepare(outcome, self._initial, record={})
+
+    def resume(self) -> int:
+        """Take up the last round on disk, sealing it first if that was left undone.
+
+        Returns
+        -------
+        int
+            The last finished round.
+        """
+        last = self._archive.last_prepared_round()
+        if last is None:
+            self.begin()
+            return 0
+        outcome = RoundOutcome.from_manifest(self._archive.manifest(last))
+        if last > 0 and not self._archive.is_sealed(last):
+            self._seal(outcome)
+        self._round = last
+        self._state = self._rule.restore(self._archive.state(last))
+        for number in range(1, last + 1):
+            sealed = RoundOutcome.from_manifest(self._archive.manifest(number))
+            self._receipts.update(self._notary.receipts(sealed, self._archive.seal(number)))
+        return last
+
+    # One round, in Flower's four steps
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Open the round on chain and invite every organization."""
+        round_number = self._round + 1
+        adapter = self.adapter_arrays()
+        parent = hash_arrays(adapter)
+        self._notary.open_round(round_number, parent)
+        self._opened = time.monotonic()
+        self._listener("round-opened", {"round": round_number, "adapter": parent.hex()})
+        travelling = protocol.array_record(self.travelling_arrays(adapter))
+        self._invited = [
+            (
+                self._message(p, protocol.TRAIN, round_number, travelling, parent),
+                Invitation(
+                    organization=p.organization,
+                    node=p.node,
+                    round=round_number,
+                    shapes=self._rule.expected_shapes(round_number, p.rank),
+                    max_examples=self._terms.max_examples,
+                ),
+            )
+            for p in self._participants
+        ]
+        return [message for message, _ in self._invited]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the replies, aggregate what holds, store the round, seal it."""
+        round_number = self._round + 1
+        waited = time.monotonic() - self._opened
+        checked, absent = self._checked(replies)
+        accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
+
+        started = time.monotonic()
+        aggregate = self._aggregate(round_number, accepted)
+        if aggregate is None:
+            checked = [_too_few(r) if r.verdict is Verdict.ACCEPTED else r for r in checked]
+        state = self._state if aggregate is None else aggregate.state
+        adapter = arrays_from_adapter(self._rule.adapter(state))
+        outcome = RoundOutcome.of(
+            round_number=round_number,
+            rule=self._rule.name,
+            parent=hash_arrays(self.adapter_arrays()),
+            state=state,
+            adapter=adapter,
+            replies=checked,
+            weights={} if aggregate is None else aggregate.weights,
+            absent=absent,
+        )
+        for reply in accepted:
+            self._archive.store_update(reply.arrays or {})
+        self._state = state
+        outcome = self._prepare(
+            outcome,
+            adapter,
+            record={
+                "seconds": {"waited": waited, "aggregated": time.monotonic() - started},
+                "reasons": {r.organization: r.reason for r in checked if r.reason},
+                "metrics": {r.organization: dict(r.metrics) for r in checked},
+                "diagnostics": {} if aggregate is None else aggregate.diagnostics,
+                "aggregation_error": (
+                    aggregate.error.total if aggregate is not None and aggregate.error else 0.0
+                ),
+            },
+        )
+        self._seal(outcome)
+        self._round = round_number
+        return protocol.array_record(adapter), None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask nothing: organizations evaluate the adapter they receive, in their train reply."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return nothing: see :meth:`configure_evaluate`."""
+        return None
+
+    def summary(self) -> None:
+        """Log the rule and who takes part."""
+        self._listener(
+            "strategy",
+            {
+                "rule": self._rule.name,
+                "organizations": [p.organization for p in self._participants],
+            },
+        )
+
+    # What the closing message needs
+
+    @property
+    def last_round(self) -> int:
+        """The last finished round."""
+        return self._round
+
+    def adapter_arrays(self) -> Arrays:
+        """Return the global adapter under its PEFT names."""
+        return arrays_from_adapter(self._rule.adapter(self._state))
+
+    def travelling_arrays(self, adapter: Arrays) -> Arrays:
+        """Return what of the adapter differs from the initial one, which all derive from the seed.
+
+        With a frozen A, A therefore never travels.
+        """
+        return {
+            name: array
+            for name, array in adapter.items()
+            if name not in self._initial
+            or self._initial[name].shape != array.shape
+            or self._initial[name].tobytes() != array.tobytes()
+        }
+
+    def closing_messages(self) -> list[Message]:
+        """Return the messages that end the run: the last receipts and the final adapter."""
+        adapter = self.adapter_arrays()
+        travelling = protocol.array_record(self.travelling_arrays(adapter))
+        return [
+            self._message(p, protocol.CLOSING, self._round, travelling, hash_arrays(adapter))
+            for p in self._participants
+        ]
+
+    # Parts
+
+    def _message(
+        self,
+        participant: Participant,
+        kind: str,
+        round_number: int,
+        travelling: ArrayRecord,
+        adapter_hash: bytes,
+    ) -> Message:
+        receipt = self._receipts.get(participant.organization)
+        header = protocol.header_record(
+            {
+                "organization": participant.organization,
+                "task": self._notary.task,
+                "round": round_number,
+                "rank": participant.rank,
+                "adapter-hash": adapter_hash,
+                **(receipt.to_header() if receipt else {}),
+            }
+        )
+        return Message(
+            content=RecordDict({protocol.ADAPTER: travelling, protocol.HEADER: header}),
+            message_type=kind,
+            dst_node_id=participant.node,
+            group_id=str(round_number),
+            ttl=self._terms.deadline,
+        )
+
+    def _checked(self, replies: Iterable[Message]) -> tuple[list[CheckedReply], dict[str, str]]:
+        """Return the checked replies, sorted by organization, and who is absent and why."""
+        by_message = {reply.metadata.reply_to_message_id: reply for reply in replies}
+        checked, absent = [], {}
+        for message, invitation in self._invited:
+            reply = by_message.get(message.metadata.message_id)
+            if reply is None or reply.has_error():
+                reason = "late" if reply is None else "failed"
+                absent[invitation.organization] = reason
+                self._listener(
+                    "organization-absent",
+                    {
+                        "organization": invitation.organization,
+                        "reason": reason,
+                        "error": str(reply.error.reason)[:500] if reply is not None else "",
+                    },
+                )
+                continue
+            checked.append(self._within_norm(check_reply(reply, invitation)))
+            self._report(checked[-1])
+        return checked, absent
+
+    def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> Aggregate | None:
+        """Return what comes of the accepted updates; ``None`` where they are too few to count."""
+        needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
+        if len(accepted) < needed:
+            self._listener(
+                "round-unchanged",
+                {"round": round_number, "accepted": len(accepted), "needed": needed},
+            )
+            return None
+        return self._rule.aggregate(
+            self._state,
+            round_number,
+            [Contribution(r.organization, r.num_examples, r.arrays or {}) for r in accepted],
+        )
+
+    def _within_norm(self, reply: CheckedReply) -> CheckedReply:
+        if reply.verdict is not Verdict.ACCEPTED or self._terms.norm_bound == 0.0:
+            return reply
+        norm = self._rule.update_norm(
+            self._state,
+            self._round + 1,
+            Contribution(reply.organization, reply.num_examples, reply.arrays or {}),
+        )
+        if norm <= self._terms.norm_bound:
+            return reply
+        return CheckedReply(
+            reply.organization,
+            Verdict.NORM_EXCEEDED,
+            f"the update's norm is {norm:.4g}, the terms allow {self._terms.norm_bound:.4g}",
+            reply.update_hash,
+            reply.num_examples,
+        )
+
+    def _report(self, reply: CheckedReply) -> None:
+        if reply.verdict is Verdict.ACCEPTED:
+            self._listener(
+                "update-accepted",
+                {
+                    "organization": reply.organization,
+                    "hash": reply.update_hash.hex(),
+                    "examples": reply.num_examples,
+                    **reply.metrics,
+                },
+            )
+        else:
+            self._listener(
+                "update-rejected",
+                {
+                    "organization": reply.organization,
+                    "code": reply.verdict.name,
+                    "reason": reply.reason,
+                },
+            )
+
+    def _prepare(
+        self, outcome: RoundOutcome, adapter: Arrays, record: dict[str, Any]
+    ) -> RoundOutcome:
+        """Store a round but for its seal; return its outcome with the stored files' digests."""
+        self._archive.prepare_round(
+            outcome.round,
+            manifest=lambda files: replace(outcome, files=files).manifest(self._notary.task),
+            record=record,
+            state=self._state.to_arrays(),
+            save_adapter=lambda folder: self._save_adapter(outcome.round, adapter, folder),
+        )
+        return RoundOutcome.from_manifest(self._archive.manifest(outcome.round))
+
+    def _seal(self, outcome: RoundOutcome) -> None:
+        seal = self._notary.seal(outcome)
+        self._archive.write_seal(outcome.round, seal)
+        self._receipts.update(self._notary.receipts(outcome, seal))
+        self._listener("round-sealed", {"round": outcome.round, **seal})
+
+
+def _too_few(reply: CheckedReply) -> CheckedReply:
+    return CheckedReply(
+        reply.organization,
+        Verdict.TOO_FEW,
+        "too few updates were accepted for the round to count",
+        reply.update_hash,
+        reply.num_examples,
+        metrics=reply.metrics,
+    )

@@ -1,0 +1,182 @@
+"""The messages between coordinator and organizations: their kinds, records and keys.
+
+Three kinds of message, each answered once:
+
+``query.hello``
+    Which organizations does this node serve?
+``train``
+    One round: the global adapter and the round's terms; answered by update and metrics.
+``evaluate.closing``
+    The end of a run: the last round's receipt and the final adapter; answered by the final
+    evaluation. Nothing is left for a next message that never comes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+HELLO = "query.hello"
+TRAIN = "train"
+CLOSING = "evaluate.closing"
+
+#: Keys of the records in a message's content.
+ADAPTER = "adapter"
+UPDATE = "update"
+HEADER = "header"
+METRICS = "metrics"
+ORGANIZATIONS = "organizations"
+
+T = TypeVar("T")
+
+#: An ``.npy`` header is a few dozen bytes and padded to 64; more is not one of ours.
+_MAX_NPY_HEADER = 1024
+
+
+class ProtocolError(ValueError):
+    """A message lacks something, or holds something other than was agreed."""
+
+
+@dataclass(frozen=True)
+class RoundReceipt:
+    """What the coordinator owes an organization for a round it replied in.
+
+    Parameters
+    ----------
+    round : int
+        The sealed round.
+    index : int
+        Position of the organization's leaf.
+    verdict : int
+        0 for accepted, otherwise the code of :class:`strategies.replies.Verdict`.
+    update_hash : bytes
+        Canonical hash of the update, 32 bytes.
+    proof : tuple of bytes
+        Merkle inclusion proof of the leaf, leaf level first.
+    transaction : str
+        Hash of the seal's transaction.
+    """
+
+    round: int
+    index: int
+    verdict: int
+    update_hash: bytes
+    proof: tuple[bytes, ...]
+    transaction: str
+
+    def to_header(self) -> dict[str, Any]:
+        """Lay the receipt out as entries of a message's header."""
+        return {
+            "receipt-round": self.round,
+            "receipt-index": self.index,
+            "receipt-verdict": self.verdict,
+            "receipt-update-hash": self.update_hash,
+            "receipt-proof": list(self.proof),
+            "receipt-transaction": self.transaction,
+        }
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> "RoundReceipt | None":
+        """Read a receipt; ``None`` when the header carries none."""
+        if "receipt-round" not in header:
+            return None
+        proof = header.get("receipt-proof", [])
+        if not isinstance(proof, list) or not all(
+            isinstance(node, bytes) and len(node) == 32 for node in proof
+        ):
+            raise ProtocolError("receipt-proof: expected a list of 32-byte strings")
+        return cls(
+            round=integer(header, "receipt-round"),
+            index=integer(header, "receipt-index"),
+            verdict=integer(header, "receipt-verdict"),
+            update_hash=digest(header, "receipt-update-hash"),
+            proof=tuple(proof),
+            transaction=text(header, "receipt-transaction"),
+        )
+
+
+def header_record(entries: Mapping[str, Any]) -> ConfigRecord:
+    """Return the header of a message."""
+    return ConfigRecord(dict(entries))
+
+
+def array_record(arrays: Mapping[str, NDArray[np.float32]]) -> ArrayRecord:
+    """Return float32 arrays as a record, in sorted order."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(arrays[name])) for name in sorted(arrays)})
+
+
+def decode_array(array: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Read one float32 array of known shape from an untrusted record.
+
+    The serialized header is held against the expected shape before a byte is allocated: a header
+    that promises terabytes costs nothing.
+
+    Raises
+    ------
+    ProtocolError
+        If serialization, dtype, shape or length are not what was expected.
+    """
+    if array.stype != "numpy.ndarray":
+        raise ProtocolError(f"serialized as {array.stype!r}, expected 'numpy.ndarray'")
+    expected_bytes = 4 * int(np.prod(shape, dtype=np.int64))
+    if not expected_bytes < len(array.data) <= expected_bytes + _MAX_NPY_HEADER:
+        raise ProtocolError(
+            f"{len(array.data)} bytes for shape {shape}, expected {expected_bytes} and a header"
+        )
+    found_shape, found_dtype, offset = _npy_header(array.data[: len(array.data) - expected_bytes])
+    if found_dtype != np.dtype("<f4"):
+        raise ProtocolError(f"dtype {found_dtype}, expected float32")
+    if found_shape != shape:
+        raise ProtocolError(f"shape {found_shape}, expected {shape}")
+    if len(array.data) - offset != expected_bytes:
+        raise ProtocolError(f"{len(array.data) - offset} bytes of data, expected {expected_bytes}")
+    return np.frombuffer(array.data, dtype="<f4", offset=offset).reshape(shape)
+
+
+def _npy_header(head: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    stream = BytesIO(head)
+    try:
+        npy.read_magic(stream)
+        shape, fortran_order, dtype = npy.read_array_header_1_0(
+            stream, max_header_size=_MAX_NPY_HEADER
+        )
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise ProtocolError("the serialized array has no readable header") from error
+    if fortran_order:
+        raise ProtocolError("Fortran order, expected C order")
+    return shape, dtype, stream.tell()
+
+
+def text(header: Mapping[str, Any], key: str) -> str:
+    """Return a header's text entry, or raise :class:`ProtocolError`."""
+    return _entry(header, key, str)
+
+
+def integer(header: Mapping[str, Any], key: str) -> int:
+    """Return a header's non-negative whole number, or raise :class:`ProtocolError`."""
+    value = _entry(header, key, int)
+    if isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ProtocolError(f"{key}: {value!r}, expected a whole number from 0 to 2^53")
+    return value
+
+
+def digest(header: Mapping[str, Any], key: str) -> bytes:
+    """Return a header's 32-byte hash, or raise :class:`ProtocolError`."""
+    value = _entry(header, key, bytes)
+    if len(value) != 32:
+        raise ProtocolError(f"{key}: {len(value)} bytes, expected 32")
+    return value
+
+
+def _entry(header: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    if key not in header:
+        raise ProtocolError(f"{key} is missing")
+    value = header[key]
+    if not isinstance(value, kind):
+        raise ProtocolError(f"{key}: {type(value).__name__}, expected {kind.__name__}")
+    return value

@@ -1,0 +1,217 @@
+"""Checks each reply before it counts; one that fails is left out and named."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from blockchain.canonical import hash_arrays
+from llm.factors import Arrays
+from strategies import protocol
+from strategies.protocol import ProtocolError
+
+
+class Verdict(IntEnum):
+    """What became of a reply; the code stands in its Merkle leaf."""
+
+    ACCEPTED = 0
+    WRONG_ORGANIZATION = 1
+    WRONG_ROUND = 2
+    MALFORMED = 3
+    WRONG_NAMES = 4
+    WRONG_SHAPE = 5
+    NOT_FINITE = 6
+    WRONG_HASH = 7
+    NORM_EXCEEDED = 8
+    TOO_FEW = 9
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What an organization was asked for in a round: what its reply is held against.
+
+    Parameters
+    ----------
+    organization : str
+        Its name.
+    node : int
+        The Flower node it answers from.
+    round : int
+        The round.
+    shapes : mapping of str to tuple of int
+        Names and shapes of the arrays an honest update consists of.
+    max_examples : int
+        The most records the terms let it use in a round.
+    """
+
+    organization: str
+    node: int
+    round: int
+    shapes: Mapping[str, tuple[int, ...]]
+    max_examples: int
+
+
+@dataclass(frozen=True)
+class CheckedReply:
+    """A reply with its verdict.
+
+    Parameters
+    ----------
+    organization : str
+        Who sent it.
+    verdict : Verdict
+        ``ACCEPTED``, or why it does not count.
+    reason : str
+        One line for the log; empty when accepted. Holds nothing of the reply's payload.
+    update_hash : bytes
+        Canonical hash of the update: recomputed when accepted, otherwise as claimed; 32 bytes.
+    num_examples : int
+        Records used in the round, as stated.
+    arrays : dict of str to ndarray, or None
+        The update; ``None`` unless its names, shapes and values held.
+    metrics : dict of str to float
+        Finite figures reported beside it.
+    """
+
+    organization: str
+    verdict: Verdict
+    reason: str = ""
+    update_hash: bytes = bytes(32)
+    num_examples: int = 0
+    arrays: Arrays | None = field(default=None, repr=False)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class _RejectedError(Exception):
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+
+
+def check_reply(reply: Message, invitation: Invitation) -> CheckedReply:
+    """Hold a reply against what its sender was asked for.
+
+    Parameters
+    ----------
+    reply : Message
+        An untrusted reply that carries content (not an error).
+    invitation : Invitation
+        The invitation it answers, found by the id of the message.
+
+    Returns
+    -------
+    CheckedReply
+        Never raises on the reply's account. The norm bound, which needs the aggregation rule, is
+        the strategy's to check.
+    """
+    content = reply.content
+    organization, claimed = invitation.organization, bytes(32)
+    try:
+        header = _header(content)
+        claimed = protocol.digest(header, "update-hash")
+        _check_sender(header, reply.metadata.src_node_id, invitation)
+        _check_round(header, invitation)
+        num_examples = _num_examples(header, invitation)
+        arrays = _arrays(content, invitation)
+        _check_hash(arrays, claimed)
+    except ProtocolError as error:
+        return CheckedReply(organization, Verdict.MALFORMED, str(error), claimed)
+    except _RejectedError as error:
+        return CheckedReply(organization, error.verdict, error.reason, claimed)
+    return CheckedReply(
+        organization,
+        Verdict.ACCEPTED,
+        update_hash=claimed,
+        num_examples=num_examples,
+        arrays=arrays,
+        metrics=finite_metrics(content),
+    )
+
+
+def finite_metrics(content: RecordDict) -> dict[str, float]:
+    """Return the finite scalar figures of a reply; anything else in its place is left out."""
+    record = content.get(protocol.METRICS)
+    if not isinstance(record, MetricRecord):
+        return {}
+    return {
+        name: float(value)
+        for name, value in record.items()
+        if isinstance(value, int | float) and np.isfinite(value)
+    }
+
+
+def _header(content: RecordDict) -> ConfigRecord:
+    header = content.get(protocol.HEADER)
+    if not isinstance(header, ConfigRecord):
+        raise ProtocolError(f"a reply without a {protocol.HEADER!r} record")
+    return header
+
+
+def _check_sender(header: ConfigRecord, node: int, invitation: Invitation) -> None:
+    if node != invitation.node:
+        raise _RejectedError(
+            Verdict.WRONG_ORGANIZATION,
+            f"answered by node {node}, expected node {invitation.node}",
+        )
+    organization = protocol.text(header, "organization")
+    if organization != invitation.organization:
+        raise _RejectedError(
+            Verdict.WRONG_ORGANIZATION,
+            f"speaks for {organization[:64]!r}, expected {invitation.organization!r}",
+        )
+
+
+def _check_round(header: ConfigRecord, invitation: Invitation) -> None:
+    stated = protocol.integer(header, "round")
+    if stated != invitation.round:
+        raise _RejectedError(
+            Verdict.WRONG_ROUND, f"answers round {stated}, expected round {invitation.round}"
+        )
+
+
+def _num_examples(header: ConfigRecord, invitation: Invitation) -> int:
+    num_examples = protocol.integer(header, "num-examples")
+    if not 1 <= num_examples <= invitation.max_examples:
+        raise ProtocolError(
+            f"num-examples: {num_examples}, expected 1 to {invitation.max_examples}"
+        )
+    return num_examples
+
+
+def _arrays(content: RecordDict, invitation: Invitation) -> Arrays:
+    record = content.get(protocol.UPDATE)
+    if not isinstance(record, ArrayRecord):
+        raise ProtocolError(f"a reply without an {protocol.UPDATE!r} record of arrays")
+    missing = sorted(invitation.shapes.keys() - record.keys())
+    surplus = sorted(record.keys() - invitation.shapes.keys())
+    if missing or surplus:
+        raise _RejectedError(
+            Verdict.WRONG_NAMES,
+            f"{len(missing)} arrays missing ({', '.join(missing[:2])}), "
+            f"{len(surplus)} not asked for, expected {len(invitation.shapes)}",
+        )
+    arrays: Arrays = {}
+    for name, shape in invitation.shapes.items():
+        try:
+            arrays[name] = protocol.decode_array(record[name], tuple(shape))
+        except ProtocolError as error:
+            raise _RejectedError(Verdict.WRONG_SHAPE, f"{name}: {error}") from error
+    not_finite = sum(int((~np.isfinite(array)).sum()) for array in arrays.values())
+    if not_finite:
+        total = sum(array.size for array in arrays.values())
+        raise _RejectedError(
+            Verdict.NOT_FINITE, f"{not_finite:,} of {total:,} values are not finite"
+        )
+    return arrays
+
+
+def _check_hash(arrays: Arrays, claimed: bytes) -> None:
+    computed = hash_arrays(arrays)
+    if computed != claimed:
+        raise _RejectedError(
+            Verdict.WRONG_HASH,
+            f"the update hashes to {computed.hex()[:16]}…, the reply says {claimed.hex()[:16]}…",
+        )

@@ -1,0 +1,86 @@
+"""Puts rounds on the public chain, and proves to each organization that its reply is under one."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from blockchain import merkle
+from blockchain.public_chain import PublicChain
+from strategies.protocol import RoundReceipt
+from strategies.round_outcome import RoundOutcome
+
+
+class RoundNotary:
+    """One task's rounds on chain.
+
+    Parameters
+    ----------
+    chain : PublicChain
+        The connection, with the coordinator's key.
+    task : bytes
+        The task's id, 32 bytes.
+    """
+
+    def __init__(self, chain: PublicChain, task: bytes) -> None:
+        self._chain = chain
+        self.task = task
+        #: Seconds spent waiting for the chain.
+        self.seconds = 0.0
+        #: Gas used by the rounds' transactions.
+        self.gas_used = 0
+
+    def open_round(self, round_number: int, parent: bytes) -> None:
+        """Open a round; one that is open already with the same parent is taken up."""
+        started = time.monotonic()
+        receipt = self._chain.open_round(self.task, round_number, parent)
+        self.seconds += time.monotonic() - started
+        self.gas_used += receipt.gas_used
+
+    def seal(self, outcome: RoundOutcome) -> dict[str, Any]:
+        """Seal a round in one transaction; a seal that landed before a crash is taken up.
+
+        Returns
+        -------
+        dict
+            ``transaction``, ``block``, ``block_hash``, ``gas_used`` and ``updates_root``.
+
+        Raises
+        ------
+        ChainError
+            If the round is sealed with anything else, or the transaction fails.
+        """
+        started = time.monotonic()
+        leaves = outcome.leaves(self.task)
+        root = merkle.root(leaves)
+        receipt = self._chain.seal(
+            self.task,
+            outcome.round,
+            root,
+            len(leaves),
+            outcome.manifest_hash(self.task),
+            outcome.adapter,
+        )
+        self.seconds += time.monotonic() - started
+        self.gas_used += receipt.gas_used
+        return {
+            "transaction": receipt.hash.hex(),
+            "block": receipt.block_number,
+            "block_hash": receipt.block_hash.hex(),
+            "gas_used": receipt.gas_used,
+            "updates_root": root.hex(),
+        }
+
+    def receipts(self, outcome: RoundOutcome, seal: Mapping[str, Any]) -> dict[str, RoundReceipt]:
+        """Return what each organization that replied is owed: its leaf's inclusion proof."""
+        leaves = outcome.leaves(self.task)
+        return {
+            entry.organization: RoundReceipt(
+                round=outcome.round,
+                index=index,
+                verdict=entry.verdict,
+                update_hash=entry.update_hash,
+                proof=tuple(merkle.proof(leaves, index)),
+                transaction=str(seal["transaction"]),
+            )
+            for index, entry in enumerate(outcome.entries)
+        }

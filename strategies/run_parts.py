@@ -1,0 +1,71 @@
+"""What a run's settings stand for on the ground floor; both sides build the same from them."""
+
+from collections.abc import Mapping
+
+from llm.adapters import LoraAdapter
+from llm.base_model import EMBEDDED, BaseModelSettings
+from llm.factors import Arrays, LinearShape, adapter_from_arrays
+from llm.training import TrainingSettings
+from strategies.aggregation import RULES, AggregationRule, AggregationSettings
+from strategies.settings import RunSettings
+
+#: Name of the embedded model on the Hugging Face hub.
+EMBEDDED_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def base_model_settings(settings: RunSettings) -> BaseModelSettings:
+    """Return which base model a run uses."""
+    return BaseModelSettings(
+        model=settings.model,
+        quantization=settings.quantization,
+        compute_dtype=settings.compute_dtype,
+    )
+
+
+def base_model_name(settings: RunSettings) -> str:
+    """Return the name a saved adapter gives as its base."""
+    return EMBEDDED_NAME if settings.model == EMBEDDED else settings.model
+
+
+def adapter_at_scale(arrays: Arrays, settings: RunSettings) -> LoraAdapter:
+    """Return an adapter with the alpha that gives the run's scale at the adapter's own rank."""
+    rank = next(iter(adapter_from_arrays(arrays).values())).rank
+    return LoraAdapter(arrays, alpha=settings.alpha / settings.rank * rank)
+
+
+def target_of(settings: RunSettings) -> str | tuple[str, ...]:
+    """Return which layers a run adapts."""
+    if settings.target_modules == "all-linear":
+        return "all-linear"
+    return tuple(part.strip() for part in settings.target_modules.split(",") if part.strip())
+
+
+def training_settings(settings: RunSettings) -> TrainingSettings:
+    """Return how organizations train."""
+    return TrainingSettings(
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        epochs=settings.epochs,
+        warmup_steps=settings.warmup_steps,
+        schedule=settings.schedule,
+        max_gradient_norm=settings.max_gradient_norm,
+        max_tokens=settings.max_tokens,
+    )
+
+
+def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -> AggregationRule:
+    """Return the aggregation rule of a run over a model's adapted layers."""
+    return RULES[settings.aggregation](
+        AggregationSettings(
+            rank=settings.rank,
+            alpha=settings.alpha,
+            seed=settings.seed,
+            weight_cap=settings.weight_cap,
+            robust=settings.robust,
+            clip_norm=settings.clip_norm or None,
+            byzantine=settings.byzantine,
+            accumulator_rank=settings.accumulator_rank or None,
+        ),
+        shapes,
+    )

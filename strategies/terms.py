@@ -1,0 +1,46 @@
+"""The terms of a task: what the parties agree on before the first round, hashed on chain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from blockchain.canonical import hash_json
+from strategies.settings import RunSettings
+
+TERMS_VERSION = 1
+
+#: Settings that say where and how a run is carried out, not what was agreed.
+_LOCAL = frozenset({"mode", "home", "run-name", "resume", "chain-url", "chain-port"})
+
+
+def terms_of(settings: RunSettings, *, run: str, model_fingerprint: str) -> dict[str, Any]:
+    """Return the terms, canonically encodable: floats stand in their exact hexadecimal form.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings.
+    run : str
+        The run's name: two runs are two tasks, however alike.
+    model_fingerprint : str
+        SHA-256 over the base model's files, hexadecimal.
+    """
+    agreed = {
+        key: value.hex() if isinstance(value, float) else value
+        for key, value in settings.to_run_config().items()
+        if key not in _LOCAL
+    }
+    return {"version": TERMS_VERSION, "run": run, "model-fingerprint": model_fingerprint, **agreed}
+
+
+def terms_hash(terms: Mapping[str, Any]) -> bytes:
+    """Return the 32-byte hash of the terms' canonical encoding."""
+    return hash_json(dict(terms))
+
+
+def differing_terms(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the terms in which two differ, each with both values."""
+    return [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
