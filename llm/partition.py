@@ -1,5 +1,6 @@
 """One data set split among organizations, for experiments, by flwr-datasets' partitioners."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -37,7 +38,7 @@ class DirichletPartition(_Partition):
     alpha : float
         Above 0: small values give each organization few labels, large ones equal shares.
     least : int
-        Fewest records an organization gets; drawn again until it holds.
+        Fewest records an organization gets; drawn again, up to ten times, until it holds.
     """
 
     kind: Literal["dirichlet"] = "dirichlet"
@@ -97,13 +98,15 @@ def partition(
     if len(records) < len(organizations):
         raise DataError(f"{len(records)} records cannot be split among {len(organizations)}")
     shuffled = sorted(records, key=lambda record: _position(record, seed))
-    table, partitioner = _prepared(shuffled, len(organizations), how, seed)
-    partitioner.dataset = table
+    partitioner = _partitioner(shuffled, len(organizations), how, seed)
     try:
-        return {
-            name: tuple(shuffled[index] for index in partitioner.load_partition(part)["index"])
-            for part, name in enumerate(organizations)
-        }
+        with warnings.catch_warnings():
+            # Drawing again is declared above, and not a reason to warn at every try.
+            warnings.filterwarnings("ignore", "The specified min_partition_size", UserWarning)
+            return {
+                name: tuple(shuffled[index] for index in partitioner.load_partition(part)["index"])
+                for part, name in enumerate(organizations)
+            }
     except ValueError as error:
         raise DataError(
             f"{len(records)} records cannot be split among {len(organizations)} by {how!r}: {error}"
@@ -114,39 +117,43 @@ def _position(record: Record, seed: int) -> tuple[bytes, str]:
     return keyed_hash(b"", _PURPOSE, seed, record.id), record.id
 
 
-def _prepared(
+def _partitioner(
     records: Sequence[Record],
     parts: int,
     how: IidPartition | DirichletPartition | GroupPartition,
     seed: int,
-) -> tuple[datasets.Dataset, Partitioner]:
-    columns: dict[str, list[object]] = {"index": list(range(len(records)))}
+) -> Partitioner:
+    order = list(range(len(records)))
+    column: dict[str, list[str] | list[int]] = {}
     partitioner: Partitioner
     match how:
         case IidPartition():
             partitioner = IidPartitioner(num_partitions=parts)
         case DirichletPartition():
-            columns["label"] = [_label(record) for record in records]
+            column["label"] = [_label(record) for record in records]
             partitioner = DirichletPartitioner(
                 num_partitions=parts,
                 partition_by="label",
                 alpha=how.alpha,
                 min_partition_size=how.least,
                 self_balancing=False,
-                # numpy takes no negative seed.
-                seed=seed % (1 << 64),
+                seed=seed % (1 << 64),  # numpy takes no negative seed
             )
         case GroupPartition():
-            names = sorted({record.split_key for record in records})
-            if len(names) < parts:
-                raise DataError(f"{len(names)} groups cannot be split among {parts} organizations")
-            part_of = {name: rank * parts // len(names) for rank, name in enumerate(names)}
+            part_of = _part_of_group(records, parts)
+            order.sort(key=lambda index: part_of[records[index].split_key])
             # The partitioner numbers its parts as they first occur: sorted, that is 0, 1, 2, ...
-            order = sorted(columns["index"], key=lambda i: part_of[records[int(str(i))].split_key])
-            columns["index"] = order
-            columns["part"] = [part_of[records[int(str(i))].split_key] for i in order]
+            column["part"] = [part_of[records[index].split_key] for index in order]
             partitioner = NaturalIdPartitioner(partition_by="part")
-    return datasets.Dataset.from_dict(columns), partitioner
+    partitioner.dataset = datasets.Dataset.from_dict({"index": order, **column})
+    return partitioner
+
+
+def _part_of_group(records: Sequence[Record], parts: int) -> dict[str, int]:
+    groups = sorted({record.split_key for record in records})
+    if len(groups) < parts:
+        raise DataError(f"{len(groups)} groups cannot be split among {parts} organizations")
+    return {group: rank * parts // len(groups) for rank, group in enumerate(groups)}
 
 
 def _label(record: Record) -> str:

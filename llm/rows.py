@@ -69,12 +69,17 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 @dataclass
 class _Lines:
-    """Decoded lines of a file; counts them, and the bytes since the last row began."""
+    """Decoded lines of a file; counts them, and the bytes since the present row began."""
 
     file: BinaryIO
     path: Path
     number: int = 0
+    row_number: int = 1
     row_bytes: int = 0
+
+    def begin_row(self) -> None:
+        self.row_number = self.number + 1
+        self.row_bytes = 0
 
     @property
     def place(self) -> str:
@@ -85,7 +90,9 @@ class _Lines:
             self.number += 1
             self.row_bytes += len(line)
             if self.row_bytes > MAX_ROW_BYTES:
-                raise DataError(f"{self.place}: the row is longer than {MAX_ROW_BYTES:,} bytes")
+                raise DataError(
+                    f"{self.path}:{self.row_number}: the row is longer than {MAX_ROW_BYTES:,} bytes"
+                )
             try:
                 yield line.decode("utf-8-sig" if self.number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -97,7 +104,7 @@ class _Lines:
 def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
     lines = _Lines(file, path)
     for line in lines:
-        lines.row_bytes = 0
+        lines.begin_row()
         if not line.strip():
             continue
         try:
@@ -131,8 +138,8 @@ def _csv_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     while True:
-        place = f"{path}:{lines.number + 1}"
-        lines.row_bytes = 0
+        lines.begin_row()
+        place = f"{path}:{lines.row_number}"
         try:
             values = next(reader, None)
         except csv.Error as error:
