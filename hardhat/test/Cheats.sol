@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 /// @dev The few of the test runner's cheat codes that the tests use.
 interface Vm {
     function prank(address caller) external;
+    function chainId(uint256 id) external;
     function roll(uint256 blockNumber) external;
     function expectRevert(bytes calldata revertData) external;
     function expectEmit() external;

@@ -50,6 +50,13 @@ contract RoundsTest {
         assert(_rounds.openTask(_TERMS, _GENESIS) != _task);
     }
 
+    function test_ATaskIsBoundToItsContractAndItsChain() public {
+        Rounds other = new Rounds();
+        assert(other.taskId(address(this), _TERMS, _GENESIS) != _task);
+        VM.chainId(block.chainid + 1);
+        assert(_rounds.taskId(address(this), _TERMS, _GENESIS) != _task);
+    }
+
     function test_OpenTaskRefusesZeroTerms() public {
         VM.expectRevert(abi.encodeWithSelector(Rounds.RoundsZeroHash.selector, "terms"));
         _rounds.openTask(0, _GENESIS);

@@ -79,6 +79,15 @@ contract RoundsInclusionTest {
         assert(_included(leaf, proof));
     }
 
+    function testFuzz_ALeafIsHashedTwiceOverItsEncodedFields(Leaf memory leaf) public view {
+        bytes32 once = keccak256(
+            abi.encode(
+                leaf.task, leaf.round, leaf.index, leaf.organization, leaf.verdict, leaf.updateHash
+            )
+        );
+        assert(_hash(leaf) == keccak256(bytes.concat(once)));
+    }
+
     /// @dev With single hashing, the 64 bytes of an inner node could be presented as a leaf's
     /// content. Neither an inner node nor its 64 bytes hash to what a leaf hashes to here.
     function test_TheSixtyFourByteForgeryFails() public {
@@ -114,6 +123,13 @@ contract RoundsInclusionTest {
         (Leaf[] memory leaves,) = _leaves(1, 1);
         _rounds.seal(_task, 1, 0, 0, _MANIFEST, _ADAPTER);
         assert(!_included(leaves[0], new bytes32[](0)));
+    }
+
+    function test_ALeafBeyondTheSealedCountIsRefusedEvenIfTheRootHoldsIt() public {
+        (Leaf[] memory leaves, bytes32[] memory hashes) = _leaves(4, 1);
+        _rounds.seal(_task, 1, hashes.root(), 3, _MANIFEST, _ADAPTER);
+        assert(_included(leaves[2], hashes.proof(2)));
+        assert(!_included(leaves[3], hashes.proof(3)));
     }
 
     function test_AProofDeeperThanAnyTreeIsRefusedEvenIfItWouldVerify() public {
