@@ -25,7 +25,7 @@ def reverted(call: str, error: ContractLogicError | Web3RPCError) -> Transaction
     data = _revert_data(error)
     known = _errors().get(data[:4])
     if known is None:
-        return TransactionRevertedError(call, _words(error), {})
+        return TransactionRevertedError(call, nodes_words(error), {})
     parameters: Sequence[dict[str, Any]] = known["inputs"]
     try:
         values = decode([parameter["type"] for parameter in parameters], data[4:])
@@ -37,7 +37,14 @@ def reverted(call: str, error: ContractLogicError | Web3RPCError) -> Transaction
 
 def is_revert(error: Web3RPCError) -> bool:
     """Whether the node refused a transaction because it reverts, not for another reason."""
-    return bool(_revert_data(error)) or "revert" in _words(error).lower()
+    return bool(_revert_data(error)) or "revert" in nodes_words(error).lower()
+
+
+def nodes_words(error: Exception) -> str:
+    """Give the node's own message for an error, cut to 300 characters."""
+    answered = (getattr(error, "rpc_response", None) or {}).get("error", {})
+    message = answered.get("message") or getattr(error, "message", None) or str(error)
+    return str(message)[:300]
 
 
 @functools.cache
@@ -63,8 +70,3 @@ def _revert_data(error: ContractLogicError | Web3RPCError) -> bytes:
         if isinstance(value, str) and value.startswith("0x") and len(value) >= 10:
             return decode_hex(value)
     return b""
-
-
-def _words(error: Exception) -> str:
-    message = getattr(error, "message", None) or str(error)
-    return str(message)[:300]

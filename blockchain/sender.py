@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 import requests
 from eth_account.datastructures import SignedTransaction
 from eth_account.signers.local import LocalAccount
+from eth_typing import BlockNumber
 from filelock import FileLock, Timeout
 from hexbytes import HexBytes
 from web3 import Web3
@@ -19,12 +20,13 @@ from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from blockchain.connection import ChainSettings, unreachable
 from blockchain.errors import TransactionFailedError, TransactionRevertedError
-from blockchain.reverts import is_revert, reverted
+from blockchain.reverts import is_revert, nodes_words, reverted
 
 # State may change between the estimate and the block, by the price of a fresh word or two.
 _GAS_HEADROOM: Final = 1.25
 _SUBMIT_ATTEMPTS: Final = 4
 _POLL_SECONDS: Final = 0.05
+_REPEATED: Final[tuple[Literal["from", "to", "data", "gas"], ...]] = ("from", "to", "data", "gas")
 
 
 @dataclass(frozen=True)
@@ -223,18 +225,22 @@ class Sender:
             time.sleep(_POLL_SECONDS)
 
     def _raise_reason(self, call: str, sent: TxParams, receipt: TxReceipt) -> NoReturn:
-        """Ask again, on the state that the transaction met, why it was reverted."""
-        asked: Any = {key: sent[key] for key in ("from", "to", "data", "gas") if key in sent}
-        try:
-            self._node.eth.call(asked, receipt["blockNumber"] - 1)
-        except ContractLogicError as error:
-            raise reverted(call, error) from error
+        """Ask again why it was reverted.
+
+        On the state before its block, and if it passes there, on the one after: what refused it
+        may be an earlier transaction of the same block.
+        """
+        asked = cast(TxParams, {key: sent[key] for key in _REPEATED if key in sent})
+        for block in (receipt["blockNumber"] - 1, receipt["blockNumber"]):
+            try:
+                self._node.eth.call(asked, BlockNumber(block))
+            except ContractLogicError as error:
+                raise reverted(call, error) from error
         raise TransactionRevertedError(call, "reverted in its block, not when asked again", {})
 
     def _refused(self, call: str, error: Web3Exception) -> TransactionFailedError:
         balance = self._node.eth.get_balance(self._account.address)
-        words = getattr(error, "message", None) or type(error).__name__
         return TransactionFailedError(
             f"{call}: the node refused the transaction of {self.address}, whose balance is "
-            f"{Web3.from_wei(balance, 'ether'):f} ether: {str(words)[:300]}"
+            f"{balance / 1e18:g} ether: {nodes_words(error)}"
         )
