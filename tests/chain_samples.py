@@ -1,0 +1,114 @@
+"""Made-up tasks and leaves, and ways to make a real chain behave badly."""
+
+import hashlib
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import requests
+
+from blockchain.connection import ChainSettings
+from blockchain.merkle import ACCEPTED, Leaf, organization_id
+from blockchain.public_chain import PublicChain
+
+_terms = itertools.count()
+
+
+def digest(text: str) -> bytes:
+    """32 bytes that stand for a hash of something."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+GENESIS = digest("genesis")
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def fresh_task(chain: PublicChain) -> bytes:
+    """A task that no other test uses."""
+    return chain.open_task(digest(f"terms {next(_terms)}"), GENESIS).task
+
+
+def make_leaves(task: bytes, round: int, count: int) -> list[Leaf]:
+    """Leaves of `count` organizations, every third of them rejected."""
+    return [
+        Leaf(
+            task=task,
+            round=round,
+            index=i,
+            organization=organization_id(f"organization {i}"),
+            verdict=7 if i % 3 == 2 else ACCEPTED,
+            update_hash=digest(f"update {round} {i}"),
+        )
+        for i in range(count)
+    ]
+
+
+def ask(settings: ChainSettings, method: str, *params: Any) -> Any:
+    """Call a method of the node that Foedus itself never calls."""
+    question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = requests.post(str(settings.rpc_url), json=question, timeout=10).json()
+    assert "error" not in answer, answer
+    return answer["result"]
+
+
+@contextmanager
+def mined_every(settings: ChainSettings, milliseconds: int) -> Iterator[None]:
+    """Mine blocks by the clock, not one for each transaction, as real chains do."""
+    ask(settings, "evm_setAutomine", False)
+    ask(settings, "evm_setIntervalMining", milliseconds)
+    try:
+        yield
+    finally:
+        ask(settings, "evm_setIntervalMining", 0)
+        ask(settings, "evm_setAutomine", True)
+
+
+@contextmanager
+def losing_answers(settings: ChainSettings, method: str, times: int) -> Iterator[ChainSettings]:
+    """Settings of a way to the node on which the first answers to `method` are lost.
+
+    The node has done what was asked by then; only its answer does not arrive.
+    """
+    left = itertools.count(times, -1)
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {"Content-Type": "application/json"}
+            answer = requests.post(str(settings.rpc_url), data=body, headers=headers, timeout=10)
+            if json.loads(body)["method"] == method and next(left) > 0:
+                self.close_connection = True
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield changed(settings, rpc_url=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def changed(settings: ChainSettings, **fields: object) -> ChainSettings:
+    """Settings with some fields changed."""
+    return ChainSettings.model_validate({**settings.model_dump(), **fields})

@@ -1,0 +1,168 @@
+"""The Merkle tree against a naive reference, and dozens of corruptions of every valid proof."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from eth_utils.crypto import keccak
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockchain import merkle
+from blockchain.merkle import EMPTY_ROOT, Leaf, organization_id
+from tests.chain_samples import digest, make_leaves
+
+TASK = digest("task")
+sizes = st.integers(1, 70)
+
+
+def corruptions(leaf: Leaf, proof: list[bytes]) -> Iterator[tuple[str, Leaf, list[bytes]]]:
+    """Everything that could be said instead of a leaf and its proof, each with a name."""
+    for field in ("task", "organization", "update_hash"):
+        value = getattr(leaf, field)
+        for byte in (0, 15, 31):
+            flipped = bytes(b ^ (1 if i == byte else 0) for i, b in enumerate(value))
+            yield f"{field} byte {byte} flipped", replace(leaf, **{field: flipped}), proof
+        yield f"{field} zero", replace(leaf, **{field: bytes(32)}), proof
+        yield f"{field} reversed", replace(leaf, **{field: value[::-1]}), proof
+    yield "round before", replace(leaf, round=leaf.round - 1), proof
+    yield "round after", replace(leaf, round=leaf.round + 1), proof
+    yield "round of 64 bits", replace(leaf, round=2**64 - 1), proof
+    yield "index after", replace(leaf, index=leaf.index + 1), proof
+    yield "index of 32 bits", replace(leaf, index=2**32 - 1), proof
+    yield "other verdict", replace(leaf, verdict=leaf.verdict ^ 1), proof
+    yield "verdict of 16 bits", replace(leaf, verdict=2**16 - 1), proof
+    swapped = replace(leaf, organization=leaf.update_hash, update_hash=leaf.organization)
+    yield "organization and update swapped", swapped, proof
+    yield "zero appended", leaf, [*proof, bytes(32)]
+    yield "zero prepended", leaf, [bytes(32), *proof]
+    yield "leaf itself appended", leaf, [*proof, leaf.hash()]
+    yield "leaf itself prepended", leaf, [leaf.hash(), *proof]
+    for i, sibling in enumerate(proof):
+        rest = (proof[:i], proof[i + 1 :])
+        yield f"sibling {i} removed", leaf, [*rest[0], *rest[1]]
+        yield f"sibling {i} doubled", leaf, [*rest[0], sibling, sibling, *rest[1]]
+        yield f"sibling {i} zero", leaf, [*rest[0], bytes(32), *rest[1]]
+        yield f"sibling {i} hashed", leaf, [*rest[0], keccak(sibling), *rest[1]]
+        flipped = bytes([sibling[0] ^ 0x80]) + sibling[1:]
+        yield f"sibling {i} flipped", leaf, [*rest[0], flipped, *rest[1]]
+    if len(proof) > 1:
+        yield "proof reversed", leaf, proof[::-1]
+        yield "two siblings swapped", leaf, [proof[1], proof[0], *proof[2:]]
+
+
+def reference_root(hashes: list[bytes]) -> bytes:
+    """The same tree, by recursion: a left half as large as a full tree can be."""
+    if len(hashes) == 1:
+        return hashes[0]
+    half = 1
+    while half * 2 < len(hashes):
+        half *= 2
+    left, right = sorted([reference_root(hashes[:half]), reference_root(hashes[half:])])
+    return keccak(left + right)
+
+
+@given(sizes)
+def test_the_root_is_the_one_of_a_naive_recursion(size):
+    leaves = make_leaves(TASK, 1, size)
+    assert merkle.root(leaves) == reference_root([leaf.hash() for leaf in leaves])
+
+
+@given(sizes, st.data())
+def test_every_leaf_of_a_tree_is_proven(size, data):
+    leaves = make_leaves(TASK, 1, size)
+    index = data.draw(st.integers(0, size - 1))
+    proof = merkle.proof(leaves, index)
+    assert merkle.verify(merkle.root(leaves), leaves[index], proof)
+    assert len(proof) <= (size - 1).bit_length()
+
+
+@given(sizes, st.data())
+def test_no_corruption_of_a_valid_proof_verifies(size, data):
+    leaves = make_leaves(TASK, 1, size)
+    index = data.draw(st.integers(0, size - 1))
+    root, proof = merkle.root(leaves), merkle.proof(leaves, index)
+    for name, leaf, siblings in corruptions(leaves[index], proof):
+        assert (leaf, siblings) != (leaves[index], proof), name
+        assert not merkle.verify(root, leaf, siblings), name
+
+
+def test_a_proof_has_dozens_of_corruptions():
+    leaves = make_leaves(TASK, 1, 8)
+    names = [name for name, _, _ in corruptions(leaves[3], merkle.proof(leaves, 3))]
+    assert len(names) == len(set(names)) >= 40
+
+
+@given(st.integers(2, 40), st.data())
+def test_a_proof_is_not_valid_for_another_leaf_or_another_root(size, data):
+    leaves = make_leaves(TASK, 1, size)
+    one, other = data.draw(st.permutations(range(size)))[:2]
+    root, proof = merkle.root(leaves), merkle.proof(leaves, one)
+    assert not merkle.verify(root, leaves[other], proof)
+    assert not merkle.verify(merkle.root(leaves[:-1]), leaves[one], proof)
+
+
+def test_the_64_bytes_of_an_inner_node_are_no_leaf():
+    leaves = make_leaves(TASK, 1, 4)
+    hashes = [leaf.hash() for leaf in leaves]
+    content = b"".join(sorted([reference_root(hashes[:2]), reference_root(hashes[2:])]))
+    assert keccak(content) == merkle.root(leaves)
+    for leaf in leaves:
+        forged = replace(leaf, organization=content[:32], update_hash=content[32:])
+        assert not merkle.verify(merkle.root(leaves), forged, [])
+
+
+@pytest.mark.parametrize("sibling", [b"", bytes(31), bytes(33), bytes(64), "0" * 32, None])
+def test_a_malformed_sibling_is_not_valid(sibling):
+    leaves = make_leaves(TASK, 1, 2)
+    assert not merkle.verify(merkle.root(leaves), leaves[0], [sibling])
+
+
+def test_a_proof_deeper_than_any_tree_is_not_valid():
+    node = (leaf := make_leaves(TASK, 1, 1)[0]).hash()
+    proof = [digest(f"sibling {i}") for i in range(33)]
+    for depth, sibling in enumerate(proof, 1):
+        node = keccak(b"".join(sorted([node, sibling])))
+        assert merkle.verify(node, leaf, proof[:depth]) == (depth <= 32)
+
+
+def test_a_tree_without_leaves_has_the_zero_root_and_holds_nothing():
+    assert merkle.root([]) == EMPTY_ROOT == bytes(32)
+    assert not merkle.verify(EMPTY_ROOT, make_leaves(TASK, 1, 1)[0], [])
+    with pytest.raises(IndexError):
+        merkle.proof([], 0)
+
+
+def test_leaves_out_of_place_or_of_two_rounds_make_no_tree():
+    leaves = make_leaves(TASK, 1, 3)
+    with pytest.raises(ValueError, match="stands at position"):
+        merkle.root(leaves[::-1])
+    with pytest.raises(ValueError, match="another task or round"):
+        merkle.root([*leaves[:2], replace(leaves[2], round=2)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("task", bytes(31)),
+        ("organization", bytes(33)),
+        ("update_hash", "0" * 32),
+        ("round", -1),
+        ("round", 2**64),
+        ("index", 2**32),
+        ("verdict", 2**16),
+        ("verdict", True),
+    ],
+)
+def test_a_leaf_with_a_field_of_the_wrong_size_is_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(make_leaves(TASK, 1, 1)[0], **{field: value})
+
+
+def test_leaf_hashes_and_organization_ids_are_pinned():
+    leaf = Leaf(bytes([1]) * 32, 3, 2, organization_id("cinema"), 0, bytes([2]) * 32)
+    assert (
+        leaf.organization.hex()
+        == "012bd4f74e70a501222e20ab655e7aee8020248537d00246b81431f23a2f1488"
+    )
+    assert leaf.hash().hex() == "87c2718fb9217472bb19aaaac1e067a5da2e07ef18b8e17c6ff8250b468aea4e"

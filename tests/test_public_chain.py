@@ -1,0 +1,316 @@
+"""The public chain's client against a real node."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from eth_account import Account
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blockchain import merkle
+from blockchain.connection import ChainSettings, connect_node
+from blockchain.errors import (
+    ChainError,
+    ContractMissingError,
+    NodeUnreachableError,
+    RecordMismatchError,
+    TransactionFailedError,
+    TransactionRevertedError,
+    WrongChainError,
+)
+from blockchain.public_chain import Phase, PublicChain
+from tests.chain_samples import (
+    GENESIS,
+    ask,
+    changed,
+    digest,
+    free_port,
+    fresh_task,
+    losing_answers,
+    make_leaves,
+    mined_every,
+)
+from tests.test_merkle import corruptions
+
+pytestmark = pytest.mark.real
+pytest_plugins = ["tests.chain_fixtures"]
+
+MANIFEST = digest("manifest")
+ADAPTER = digest("adapter")
+ROOT = digest("root")
+
+
+def test_a_sealed_round_is_read_back_as_it_was_written(chain):
+    task = fresh_task(chain)
+    opened = chain.open_round(task, 1, GENESIS)
+    sealed = chain.seal(task, 1, ROOT, 7, MANIFEST, ADAPTER)
+    record = chain.round(task, 1)
+    assert (record.task, record.round, record.phase) == (task, 1, Phase.SEALED)
+    assert record.parent_adapter == GENESIS
+    assert (record.updates_root, record.leaf_count) == (ROOT, 7)
+    assert (record.manifest_hash, record.adapter_hash) == (MANIFEST, ADAPTER)
+    assert record.opened_block == opened.block_number
+    assert record.closed_block == sealed.block_number
+    assert chain.task(task).head_adapter == ADAPTER
+
+
+def test_rounds_are_chained_by_their_adapters_and_void_ones_change_nothing(chain):
+    task = fresh_task(chain)
+    chain.open_round(task, 1, GENESIS)
+    chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
+    chain.open_round(task, 2, ADAPTER)
+    chain.void_round(task, 2)
+    chain.open_round(task, 3, ADAPTER)
+    records = chain.rounds(task)
+    assert [record.phase for record in records] == [Phase.SEALED, Phase.VOID, Phase.OPEN]
+    assert [record.parent_adapter for record in records] == [GENESIS, ADAPTER, ADAPTER]
+    assert chain.round(task, 4).phase is Phase.NONE
+
+
+def test_a_refused_call_raises_the_contracts_own_error_with_its_values(chain):
+    task = fresh_task(chain)
+    with pytest.raises(TransactionRevertedError, match="RoundsParentMismatch") as caught:
+        chain.open_round(task, 1, ADAPTER)
+    assert caught.value.call == "openRound"
+    assert caught.value.arguments == {
+        "task": task,
+        "round": 1,
+        "parent": ADAPTER,
+        "expected": GENESIS,
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda c, t: c.open_round(t, 2, GENESIS), "RoundsUnexpectedRound"),
+        (lambda c, t: c.seal(t, 1, ROOT, 1, MANIFEST, ADAPTER), "RoundsUnexpectedPhase"),
+        (lambda c, t: c.void_round(t, 1), "RoundsUnexpectedPhase"),
+        (lambda c, t: c.open_round(digest("no task"), 1, GENESIS), "RoundsUnknownTask"),
+        (lambda c, t: c.round(digest("no task"), 1), "RoundsUnknownTask"),
+        (lambda c, t: c.open_task(bytes(32), GENESIS), "RoundsZeroHash"),
+    ],
+)
+def test_each_refusal_has_its_name(chain, call, error):
+    with pytest.raises(TransactionRevertedError) as caught:
+        call(chain, fresh_task(chain))
+    assert caught.value.error == error
+
+
+@pytest.mark.parametrize(("root", "count"), [(ROOT, 0), (bytes(32), 1)])
+def test_a_root_without_leaves_and_leaves_without_a_root_are_refused(chain, root, count):
+    task = fresh_task(chain)
+    chain.open_round(task, 1, GENESIS)
+    with pytest.raises(TransactionRevertedError, match="RoundsLeafCountMismatch"):
+        chain.seal(task, 1, root, count, MANIFEST, ADAPTER)
+    assert chain.round(task, 1).phase is Phase.OPEN
+
+
+def test_a_transaction_that_is_mined_as_reverted_raises_the_same_error(chain, chain_node):
+    task = fresh_task(chain)
+    chain.open_round(task, 1, GENESIS)
+    errors: list[TransactionRevertedError] = []
+
+    def void() -> None:
+        try:
+            chain.void_round(task, 1)
+        except TransactionRevertedError as error:
+            errors.append(error)
+
+    # Both estimates pass before either transaction is mined, so that one reverts in its block.
+    with mined_every(chain_node.settings, 300):
+        threads = [threading.Thread(target=void) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [error.error for error in errors] == ["RoundsUnexpectedPhase"]
+    assert chain.round(task, 1).phase is Phase.VOID
+
+
+@pytest.mark.parametrize("size", [31, 33, 0])
+def test_a_hash_of_another_size_is_refused_before_anything_is_sent(chain, size):
+    with pytest.raises(ValueError, match="expected 32 bytes"):
+        chain.seal(digest("task"), 1, ROOT, 1, MANIFEST, bytes(size))
+
+
+def test_every_call_repeated_finds_its_first_transaction(chain):
+    first = chain.open_task(digest("repeated"), GENESIS)
+    assert chain.open_task(digest("repeated"), GENESIS) == first
+    task = first.task
+    opened = chain.open_round(task, 1, GENESIS)
+    assert chain.open_round(task, 1, GENESIS) == opened
+    sealed = chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
+    assert chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER) == sealed
+    chain.open_round(task, 2, ADAPTER)
+    voided = chain.void_round(task, 2)
+    assert chain.void_round(task, 2) == voided
+    assert len({first.receipt.hash, opened.hash, sealed.hash, voided.hash}) == 4
+
+
+def test_a_repeated_call_that_says_something_else_is_refused(chain):
+    task = fresh_task(chain)
+    chain.open_round(task, 1, GENESIS)
+    with pytest.raises(RecordMismatchError, match="already open on adapter"):
+        chain.open_round(task, 1, ADAPTER)
+    chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
+    with pytest.raises(RecordMismatchError, match="another leaf_count, manifest_hash"):
+        chain.seal(task, 1, ROOT, 2, ROOT, ADAPTER)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(count=st.integers(1, 40), data=st.data())
+def test_contract_and_python_agree_on_every_proof_and_every_corruption(chain, count, data):
+    task = fresh_task(chain)
+    leaves = make_leaves(task, 1, count)
+    root = merkle.root(leaves)
+    chain.open_round(task, 1, GENESIS)
+    chain.seal(task, 1, root, count, MANIFEST, ADAPTER)
+    leaf = leaves[data.draw(st.integers(0, count - 1))]
+    proof = merkle.proof(leaves, leaf.index)
+    assert chain.is_included(leaf, proof)
+    for name, corrupt, siblings in corruptions(leaf, proof):
+        assert not merkle.verify(root, corrupt, siblings), name
+        assert not chain.is_included(corrupt, siblings), name
+
+
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_a_seal_costs_at_most_105000_gas_whatever_the_number_of_leaves(chain, count):
+    task = fresh_task(chain)
+    chain.open_round(task, 1, GENESIS)
+    receipt = chain.seal(task, 1, digest(f"root {count}"), count, MANIFEST, ADAPTER)
+    assert 103_900 <= receipt.gas_used <= 105_000
+
+
+def test_ten_threads_sending_at_once_lose_nothing(chain):
+    def open_and_seal(number: int) -> bytes:
+        task = chain.open_task(digest(f"thread {number}"), GENESIS).task
+        chain.open_round(task, 1, GENESIS)
+        return chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER).hash
+
+    with ThreadPoolExecutor(10) as pool:
+        assert len(set(pool.map(open_and_seal, range(10)))) == 10
+
+
+def test_threads_and_connections_of_one_account_share_its_nonces_between_blocks(
+    chain, chain_node, chain_account
+):
+    other = PublicChain.connect(
+        chain_node.settings, chain.address, chain_account, chain_node.folder
+    )
+
+    def open_task(number: int) -> bytes:
+        return (chain, other)[number % 2].open_task(digest(f"queued {number}"), GENESIS).task
+
+    with mined_every(chain_node.settings, 100), ThreadPoolExecutor(10) as pool:
+        assert len(set(pool.map(open_task, range(10)))) == 10
+
+
+def test_a_receipt_counts_only_with_its_confirmations(chain, chain_node, chain_account):
+    patient = changed(chain_node.settings, confirmations=3)
+    slow = PublicChain.connect(patient, chain.address, chain_account, chain_node.folder)
+    with mined_every(chain_node.settings, 50):
+        receipt = slow.open_task(digest("confirmed"), GENESIS).receipt
+        assert int(ask(patient, "eth_blockNumber"), 16) >= receipt.block_number + 2
+
+
+def test_a_transaction_that_never_lands_is_said_to_be_open(chain, chain_node, chain_account):
+    hasty = changed(chain_node.settings, receipt_timeout_seconds=0.3)
+    client = PublicChain.connect(hasty, chain.address, chain_account, chain_node.folder)
+    ask(hasty, "evm_setAutomine", False)
+    try:
+        with pytest.raises(TransactionFailedError, match="may still land"):
+            client.open_task(digest("never mined"), GENESIS)
+    finally:
+        ask(hasty, "evm_mine")
+        ask(hasty, "evm_setAutomine", True)
+    # It has landed after all: the repeated call finds it.
+    assert client.open_task(digest("never mined"), GENESIS).receipt.gas_used > 0
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_transaction_whose_answer_is_lost_lands_once(chain, chain_node, chain_account, lost):
+    with losing_answers(chain_node.settings, "eth_sendRawTransaction", lost) as lossy:
+        client = PublicChain.connect(lossy, chain.address, chain_account, chain_node.folder)
+        before = int(ask(lossy, "eth_getTransactionCount", chain_account.address, "latest"), 16)
+        receipt = client.open_task(digest(f"lost {lost}"), GENESIS).receipt
+        after = int(ask(lossy, "eth_getTransactionCount", chain_account.address, "latest"), 16)
+    assert after == before + 1
+    assert chain.open_task(digest(f"lost {lost}"), GENESIS).receipt == receipt
+
+
+def test_a_transaction_that_got_no_answer_at_all_is_found_by_the_next_call(
+    chain, chain_node, chain_account
+):
+    task = fresh_task(chain)
+    with losing_answers(chain_node.settings, "eth_sendRawTransaction", 99) as lossy:
+        client = PublicChain.connect(lossy, chain.address, chain_account, chain_node.folder)
+        with pytest.raises(NodeUnreachableError):
+            client.open_round(task, 1, GENESIS)
+    opened = chain.open_round(task, 1, GENESIS)
+    assert opened.block_number == chain.round(task, 1).opened_block
+
+
+def test_another_account_cannot_touch_the_coordinators_task(chain, chain_node):
+    stranger = Account.create()
+    client = PublicChain.connect(chain_node.settings, chain.address, stranger, chain_node.folder)
+    task = fresh_task(chain)
+    with pytest.raises(TransactionRevertedError, match="RoundsNotCoordinator") as caught:
+        client.open_round(task, 1, GENESIS)
+    assert caught.value.arguments["caller"].lower() == stranger.address.lower()
+
+
+def test_an_account_without_funds_is_told_so(chain, chain_node):
+    poor = Account.create()
+    client = PublicChain.connect(chain_node.settings, chain.address, poor, chain_node.folder)
+    with pytest.raises(TransactionFailedError, match=rf"{poor.address}, whose balance is 0 ether"):
+        client.open_task(digest("poor"), GENESIS)
+
+
+def test_a_call_above_the_gas_cap_is_not_sent(chain, chain_node, chain_account):
+    capped = changed(chain_node.settings, gas_limit_cap=50_000)
+    client = PublicChain.connect(capped, chain.address, chain_account, chain_node.folder)
+    height = connect_node(capped).eth.block_number
+    with pytest.raises(TransactionFailedError, match="more than the cap of 50,000"):
+        client.open_task(digest("capped"), GENESIS)
+    assert connect_node(capped).eth.block_number == height
+
+
+def test_a_connection_without_an_account_reads_but_does_not_send(chain, chain_node):
+    reader = PublicChain.connect(chain_node.settings, chain.address)
+    task = fresh_task(chain)
+    assert reader.task(task) == chain.task(task)
+    with pytest.raises(ChainError, match="can only read"):
+        reader.open_round(task, 1, GENESIS)
+
+
+def test_a_dead_node_is_named_without_what_is_secret_in_its_address(chain):
+    url = f"http://user:secret@127.0.0.1:{free_port()}/key?token=secret"
+    with pytest.raises(NodeUnreachableError, match=r"http://127\.0\.0\.1:\d+ ") as caught:
+        PublicChain.connect(ChainSettings.model_validate({"rpc_url": url}), chain.address)
+    assert "secret" not in str(caught.value)
+
+
+def test_another_chain_than_the_configured_one_is_refused(chain, chain_node):
+    with pytest.raises(WrongChainError, match="serves chain 31337, expected 1:"):
+        PublicChain.connect(changed(chain_node.settings, chain_id=1), chain.address)
+
+
+def test_an_address_without_code_is_refused(chain_node):
+    with pytest.raises(ContractMissingError, match="the chain was reset, or"):
+        PublicChain.connect(chain_node.settings, "0x" + "11" * 20)
+
+
+def test_an_address_with_another_contract_is_refused(chain, chain_node):
+    other = "0x" + "22" * 20
+    ask(chain_node.settings, "hardhat_setCode", other, "0x6001600101")
+    with pytest.raises(ContractMissingError, match="not that of this version's"):
+        PublicChain.connect(chain_node.settings, other)
+
+
+def test_connecting_takes_less_than_a_second(chain, chain_node):
+    started = time.perf_counter()
+    PublicChain.connect(chain_node.settings, chain.address)
+    assert time.perf_counter() - started < 1.0
