@@ -99,8 +99,8 @@ def _rebuild_model(package_folder: Path, folder: Path) -> None:
         read = AutoModelForCausalLM.from_pretrained(
             package_folder, gguf_file=_GGUF, dtype=torch.float32
         )
-    config = _plain_config(read.config)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with torch.random.fork_rng():  # the weights drawn here are overwritten: cost the caller no bit
+        model = AutoModelForCausalLM.from_config(_plain_config(read.config), dtype=torch.bfloat16)
     model.load_state_dict(read.state_dict())
     if model.lm_head.weight is not model.model.embed_tokens.weight:
         raise CacheError(f"{NAME}: input and output embeddings came apart; expected one matrix")
