@@ -8,15 +8,18 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
+import requests
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 from filelock import FileLock
-from web3 import Web3
+from web3.exceptions import Web3Exception
+from web3.types import Wei
 
-from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings, connect_node
+from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings, connect_node, unreachable
 from blockchain.durable_file import write_durably
 from blockchain.errors import KeyFileError, TransactionFailedError
+from blockchain.reverts import nodes_words
 
 _PRIVATE: Final = 0o600
 
@@ -25,7 +28,7 @@ _PRIVATE: Final = 0o600
 _SCRYPT_BOUNDS: Final = {"n": (2**17, 2**20), "r": (8, 16), "p": (1, 16), "dklen": (32, 32)}
 
 _ENOUGH_WEI: Final = 10**18
-_FUNDS_WEI: Final = 100 * 10**18
+_FUNDS_WEI: Final = Wei(100 * 10**18)
 
 
 def open_account(folder: Path, name: str = "coordinator") -> LocalAccount:
@@ -65,19 +68,21 @@ def fund_from_development_node(settings: ChainSettings, address: str) -> None:
         )
     node = connect_node(settings)
     payee = to_checksum_address(address)
-    if node.eth.get_balance(payee) >= _ENOUGH_WEI:
-        return
-    accounts = node.eth.accounts
-    if not accounts:
-        raise TransactionFailedError(
-            f"{settings.shown_url} is no development node: it holds no account"
+    try:
+        if node.eth.get_balance(payee) >= _ENOUGH_WEI:
+            return
+        giver = node.eth.accounts[0]
+        sent = node.eth.send_transaction({"from": giver, "to": payee, "value": _FUNDS_WEI})
+        receipt = node.eth.wait_for_transaction_receipt(
+            sent, timeout=settings.receipt_timeout_seconds, poll_latency=0.05
         )
-    sent = node.eth.send_transaction(
-        {"from": accounts[0], "to": payee, "value": Web3.to_wei(_FUNDS_WEI, "wei")}
-    )
-    receipt = node.eth.wait_for_transaction_receipt(
-        sent, timeout=settings.receipt_timeout_seconds, poll_latency=0.05
-    )
+    except requests.RequestException as error:
+        raise unreachable(settings, error) from error
+    except (Web3Exception, IndexError) as error:
+        raise TransactionFailedError(
+            f"{settings.shown_url} did not fund {address}, is it a development node? "
+            f"({nodes_words(error)})"
+        ) from error
     if receipt["status"] != 1:
         raise TransactionFailedError(f"the development node did not fund {address}")
 

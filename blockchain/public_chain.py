@@ -17,7 +17,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex
 from web3 import Web3
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
 
 from blockchain.artifacts import load
 from blockchain.connection import ChainSettings, connect_node, unreachable
@@ -28,7 +28,7 @@ from blockchain.errors import (
     TransactionRevertedError,
 )
 from blockchain.merkle import Leaf, check_hash
-from blockchain.reverts import reverted
+from blockchain.reverts import nodes_words, reverted
 from blockchain.sender import Sender, TransactionReceipt
 
 
@@ -287,6 +287,10 @@ class PublicChain:
             raise _missing(self._settings, self.address) from error
         except requests.RequestException as error:
             raise unreachable(self._settings, error) from error
+        except Web3Exception as error:
+            raise ChainError(
+                f"{call}: the node answered with an error: {nodes_words(error)}"
+            ) from error
 
     def _receipt_of(self, event: str, block: int, **topics: object) -> TransactionReceipt:
         """Receipt of the transaction that emitted `event` in `block`."""

@@ -132,6 +132,10 @@ class Sender:
                 self._raise_reason(call, prepared, receipt)
         except requests.RequestException as error:
             raise unreachable(self._settings, error) from error
+        except Web3Exception as error:
+            raise TransactionFailedError(
+                f"{call}: the node answered with an error: {nodes_words(error)}"
+            ) from error
         return TransactionReceipt.of(receipt)
 
     def _prepared(self, call: str, transaction: TxParams) -> TxParams:
