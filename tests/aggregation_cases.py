@@ -15,6 +15,7 @@ from strategies.aggregation import (
     Contribution,
 )
 from strategies.aggregation.reproducible import Float64Array
+from strategies.aggregation.state import ExactFactors
 
 SHAPES = {
     "layers.0.q_proj": LinearShape(12, 12),
@@ -91,11 +92,16 @@ def federations(draw: st.DrawFn, robust: str = "none", fewest: int = 1) -> Feder
     )
 
 
+def exact_factors(rule: AggregationRule, state: AggregationState) -> dict[str, ExactFactors]:
+    """Whole adapter in float64."""
+    return {module: rule.layer(state, module) for module in rule.shapes}
+
+
 def dense(rule: AggregationRule, state: AggregationState) -> Dense:
     """Dense update of every layer: what the whole adapter does."""
     return {
         module: rule.settings.scale * (pair.b @ pair.a)
-        for module, pair in rule.factors(state).items()
+        for module, pair in exact_factors(rule, state).items()
     }
 
 
@@ -105,7 +111,7 @@ def dense_of_contribution(
     """Dense update one organization made, written out from what training does."""
     scale = rule.settings.scale if contribution.scale is None else contribution.scale
     updates = {}
-    for module, pair in rule.factors(state).items():
+    for module, pair in exact_factors(rule, state).items():
         a = contribution.arrays.get(module + A_SUFFIX)
         b = contribution.arrays.get(module + B_SUFFIX)
         if rule.plan(1, 1).on_top:

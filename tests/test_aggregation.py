@@ -35,6 +35,7 @@ from tests.aggregation_cases import (
     dense,
     dense_of_contribution,
     distance,
+    exact_factors,
     federations,
     mean_update,
     target_distances,
@@ -174,13 +175,10 @@ class RoundReplaced(Ffa):
 class SquareLayersTransposed(Flora):
     """Takes the product for its transpose where the shapes cannot tell."""
 
-    def factors(self, state: AggregationState) -> dict[str, ExactFactors]:
-        return {
-            module: ExactFactors(a=pair.b.T, b=pair.a.T)
-            if SHAPES[module].in_features == SHAPES[module].out_features
-            else pair
-            for module, pair in super().factors(state).items()
-        }
+    def layer(self, state: AggregationState, module: str) -> ExactFactors:
+        pair, shape = super().layer(state, module), SHAPES[module]
+        square = shape.in_features == shape.out_features
+        return ExactFactors(a=pair.b.T, b=pair.a.T) if square else pair
 
 
 class ErrorForgotten(Accumulators):
@@ -281,7 +279,7 @@ def test_the_first_adapter_changes_nothing_and_is_one_peft_can_hold(name: str) -
 def test_the_adapter_is_the_state_rounded_once_and_of_one_rank(name: str) -> None:
     rule = MIXED.rule(name)
     state = one_round(rule).state
-    exact, served = rule.factors(state), rule.adapter(state)
+    exact, served = exact_factors(rule, state), rule.adapter(state)
     assert len({pair.rank for pair in served.values()}) == 1
     for module, pair in served.items():
         assert pair.a.tobytes() == exact[module].a.astype(np.float32).tobytes()

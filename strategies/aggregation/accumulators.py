@@ -44,17 +44,15 @@ class Accumulators(OnTopRule):
         first = next(iter(self.shapes)) + A_SUFFIX + "/"
         return sorted(n.removeprefix(first) for n in state.arrays if n.startswith(first))
 
-    def factors(self, state: AggregationState) -> dict[str, ExactFactors]:
-        """Stack of accumulators; of rank 1 and zero while there is none."""
-        organizations = self.organizations(state)
-        factors = {}
-        for module, shape in self.shapes.items():
-            stack = [self._accumulator(state, module, name) for name in organizations] or [
-                (np.zeros((shape.out_features, 1)), np.zeros((1, shape.in_features)))
-            ]
-            left, right = zip(*stack, strict=True)
-            factors[module] = ExactFactors(a=np.vstack(right), b=np.hstack(left))
-        return factors
+    def layer(self, state: AggregationState, module: str) -> ExactFactors:
+        """One layer's stack of accumulators; of rank 1 and zero while there is none."""
+        shape = self.shapes[module]
+        stack = [
+            self._accumulator(state, module, organization)
+            for organization in self.organizations(state)
+        ] or [(np.zeros((shape.out_features, 1)), np.zeros((1, shape.in_features)))]
+        left, right = zip(*stack, strict=True)
+        return ExactFactors(a=np.vstack(right), b=np.hstack(left))
 
     def aggregate(
         self, state: AggregationState, round: int, contributions: Sequence[Contribution]

@@ -30,16 +30,14 @@ class Flora(OnTopRule):
             arrays[module + B_SUFFIX] = np.zeros((shape.out_features, 0))
         return AggregationState(arrays)
 
-    def factors(self, state: AggregationState) -> dict[str, ExactFactors]:
-        """Stack in float64; of rank 1 and zero before the first round, as PEFT knows no rank 0."""
-        factors = {}
-        for module, shape in self.shapes.items():
-            a = state.arrays[module + A_SUFFIX].astype(np.float64)
-            b = state.arrays[module + B_SUFFIX].astype(np.float64, copy=False)
-            if a.shape[0] == 0:
-                a, b = np.zeros((1, shape.in_features)), np.zeros((shape.out_features, 1))
-            factors[module] = ExactFactors(a, b)
-        return factors
+    def layer(self, state: AggregationState, module: str) -> ExactFactors:
+        """One layer in float64; of rank 1 and zero before the first round: PEFT knows no rank 0."""
+        a = state.arrays[module + A_SUFFIX].astype(np.float64)
+        b = state.arrays[module + B_SUFFIX].astype(np.float64, copy=False)
+        if a.shape[0] == 0:
+            shape = self.shapes[module]
+            a, b = np.zeros((1, shape.in_features)), np.zeros((shape.out_features, 1))
+        return ExactFactors(a, b)
 
     def aggregate(
         self, state: AggregationState, round: int, contributions: Sequence[Contribution]

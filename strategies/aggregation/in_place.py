@@ -66,9 +66,10 @@ class InPlaceRule(AggregationRule):
         }
         return AggregationState(arrays)
 
-    def factors(self, state: AggregationState) -> dict[str, ExactFactors]:
-        """Global adapter in float64, of the run's rank."""
-        return {module: ExactFactors(*self._pair(state, module)) for module in self.shapes}
+    def layer(self, state: AggregationState, module: str) -> ExactFactors:
+        """One layer in float64, of the run's rank."""
+        a, b = self._pair(state, module)
+        return ExactFactors(a=a, b=b)
 
     def _pair(self, state: AggregationState, module: str) -> tuple[Float64Array, Float64Array]:
         a = state.arrays[module + A_SUFFIX] if self.moves_a else self.initial_a[module]

@@ -166,8 +166,8 @@ class AggregationRule(ABC):
         """State before the first round: an adapter that changes nothing."""
 
     @abstractmethod
-    def factors(self, state: AggregationState) -> dict[str, ExactFactors]:
-        """Global adapter in float64: by module, an update of ``settings.scale * b @ a``."""
+    def layer(self, state: AggregationState, module: str) -> ExactFactors:
+        """One layer of the global adapter in float64: an update of ``settings.scale * b @ a``."""
 
     @abstractmethod
     def aggregate(
@@ -197,7 +197,7 @@ class AggregationRule(ABC):
         Every module has the same rank r, which may differ from the run's; PEFT reproduces it
         with ``r = r`` and ``lora_alpha = settings.scale * r``.
         """
-        return {module: factors.rounded(module) for module, factors in self.factors(state).items()}
+        return {module: self.layer(state, module).rounded(module) for module in self.shapes}
 
     def expected_shapes(self, round: int, rank: int) -> dict[str, tuple[int, int]]:
         """Names and shapes of the arrays in an honest reply, sorted by name."""
