@@ -25,6 +25,8 @@ from blockchain.errors import NodeError
 from blockchain.toolchain import hardhat_command, hardhat_folder
 
 _HOST: Final = "127.0.0.1"
+_FIRST_PORT: Final = 8545
+_PORTS_TRIED: Final = 100
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -85,15 +87,24 @@ class ManagedNode:
     ----------
     home : Path
         Home folder; the node's record and log lie in its ``chain`` folder.
-    port : int
-        Port on 127.0.0.1.
+    port : int, optional
+        Port on 127.0.0.1. Without one: the port it runs on, or on a start the first free one from
+        8545, for another home's node may hold that.
     """
 
-    def __init__(self, home: Path, port: int = 8545) -> None:
+    def __init__(self, home: Path, port: int | None = None) -> None:
         self.folder = home / "chain"
-        self.port = port
+        self._wanted_port = port
         self._record = self.folder / "node.json"
         self._log = self.folder / "node.log"
+
+    @property
+    def port(self) -> int:
+        """The port asked for, else the one of the running or last started node."""
+        if self._wanted_port is not None:
+            return self._wanted_port
+        known = self._known()
+        return _FIRST_PORT if known is None else known.port
 
     @property
     def settings(self) -> ChainSettings:
@@ -118,17 +129,17 @@ class ManagedNode:
             known = self._known()
             process = known.running() if known is not None else None
             if known is not None and process is not None:
-                if known.port != self.port:
+                if self._wanted_port not in (None, known.port):
                     raise NodeError(
                         f"the node of {self.folder} already runs on port {known.port}, not "
-                        f"{self.port}: stop it first (`foedus chain stop`), or use its port"
+                        f"{self._wanted_port}: stop it first (`foedus chain stop`), or use its port"
                     )
-                self._wait_until_it_answers(process)
+                self._wait_until_it_answers(process, known.port)
                 return self.status()
-            self._check_port_is_free()
-            started = self._spawn()
+            port = self._free_port()
+            started = self._spawn(port)
             try:
-                self._wait_until_it_answers(started)
+                self._wait_until_it_answers(started, port)
             except BaseException:
                 _end(started)
                 self._record.unlink(missing_ok=True)
@@ -174,24 +185,29 @@ class ManagedNode:
             return None
         except ValidationError as error:
             raise NodeError(
-                f"{self._record} is no record of a node: stop what runs on port {self.port} by "
-                "hand, then remove the file"
+                f"{self._record} is no record of a node: stop what it started by hand, then remove "
+                "the file"
             ) from error
 
-    def _check_port_is_free(self) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, self.port))
-            except OSError as error:
+    def _free_port(self) -> int:
+        if self._wanted_port is not None:
+            if (reason := _why_taken(self._wanted_port)) is not None:
                 raise NodeError(
-                    f"port {self.port} is in use by something else ({error.strerror}): stop that, "
+                    f"port {self._wanted_port} is in use by something else ({reason}): stop that, "
                     "or choose another port for the chain"
-                ) from error
+                )
+            return self._wanted_port
+        for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
+            if _why_taken(port) is None:
+                return port
+        raise NodeError(
+            f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} are all in use: choose "
+            "another port for the chain"
+        )
 
-    def _spawn(self) -> psutil.Process:
+    def _spawn(self, port: int) -> psutil.Process:
         """Start the node in a session of its own, so that no signal to the caller reaches it."""
-        command = hardhat_command("node", "--hostname", _HOST, "--port", str(self.port))
+        command = hardhat_command("node", "--hostname", _HOST, "--port", str(port))
         with self._log.open("ab") as log:
             process = psutil.Popen(
                 command,
@@ -203,25 +219,36 @@ class ManagedNode:
                 start_new_session=True,
             )
         record = _Process(
-            pid=process.pid, started=process.create_time(), command=command, port=self.port
+            pid=process.pid, started=process.create_time(), command=command, port=port
         )
         write_durably(self._record, record.model_dump_json() + "\n")
         return process
 
-    def _wait_until_it_answers(self, process: psutil.Process) -> None:
+    def _wait_until_it_answers(self, process: psutil.Process, port: int) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while _block_number(self.port) is None:
+        while _block_number(port) is None:
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
                 raise NodeError(f"the node stopped while starting:\n{self._log_tail()}")
             if time.monotonic() > deadline:
                 raise NodeError(
-                    f"the node (process {process.pid}) does not answer on port {self.port} after "
+                    f"the node (process {process.pid}) does not answer on port {port} after "
                     f"{_START_SECONDS:g} s; see {self._log}"
                 )
             time.sleep(_POLL_SECONDS)
 
     def _log_tail(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+
+
+def _why_taken(port: int) -> str | None:
+    """Return why a port cannot be had; None where it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            return error.strerror
+    return None
 
 
 def _end(process: psutil.Process) -> None:

@@ -1,33 +1,59 @@
 """The ClientApp: hands each message to the organization it is for."""
 
-from logging import getLogger
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from blockchain.errors import ChainError
 from client_app.organization import CoordinatorError, Organization
+from client_app.own_data import load_own_data
+from llm.base_model import BaseModelError
+from llm.cached_folder import CacheError
+from llm.registry import RegistryError
+from llm.rows import DataError
 from strategies import protocol
 from strategies.protocol import ProtocolError
 from strategies.run_chain import open_reading_chain
-from strategies.settings import RunSettings, SettingsError
+from strategies.settings import RunSettings, SettingsError, cache_folder, foedus_home
 
 app = ClientApp()
-_logger = getLogger("foedus")
+
+#: Errors whose own words may reach the coordinator: they are about its input, the chain or the
+#: set-up, and hold nothing of a record.
+_SAYABLE = (
+    ProtocolError,
+    CoordinatorError,
+    ChainError,
+    SettingsError,
+    BaseModelError,
+    CacheError,
+    RegistryError,
+    DataError,
+)
 
 
 class OrganizationError(RuntimeError):
     """An organization could not answer.
 
-    Its text reaches the coordinator: it names the error's kind, and repeats a message only where
-    the message is about the coordinator's own input. The rest stays in the organization's log.
+    Its text reaches the coordinator: it names the error's kind, and repeats a message only of the
+    kinds that hold nothing of a record. The rest stays in the organization's ``errors.log``.
     """
 
 
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
-    """Say which organizations this node answers for."""
-    settings = RunSettings.from_run_config(context.run_config)
-    header = protocol.header_record({protocol.ORGANIZATIONS: _served(settings, context)})
+    """Say which organizations this node answers for, once their data has been found in order."""
+    with _kept_errors("", context):
+        settings = _settings(context)
+        served = _served(settings, context)
+        for name in served:
+            load_own_data(settings, name, cache_folder(settings.home_path))
+    header = protocol.header_record({protocol.ORGANIZATIONS: served})
     return Message(RecordDict({protocol.HEADER: header}), reply_to=message)
 
 
@@ -44,20 +70,43 @@ def closing(message: Message, context: Context) -> Message:
 
 
 def _answer(message: Message, context: Context, what: str) -> RecordDict:
-    try:
-        settings = RunSettings.from_run_config(context.run_config)
+    with _kept_errors(_claimed_name(message), context):
+        settings = _settings(context)
         name = _addressed(message, settings, context)
         organization = Organization(name, settings, open_reading_chain(settings))
         content = message.content
         return organization.train(content) if what == "train" else organization.close(content)
-    except (ProtocolError, CoordinatorError, SettingsError) as error:
-        _logger.exception("the coordinator's message was refused")
-        raise OrganizationError(f"{type(error).__name__}: {error}") from None
+
+
+def _settings(context: Context) -> RunSettings:
+    """Return the run's settings; a deployed node's own configuration says where its data lies."""
+    own = {"data": context.node_config["data"]} if "data" in context.node_config else {}
+    return RunSettings.from_run_config({**context.run_config, **own})
+
+
+@contextmanager
+def _kept_errors(organization: str, context: Context) -> Iterator[None]:
+    """Keep a traceback where only the organization reads it; let the coordinator know the kind."""
+    try:
+        yield
     except Exception as error:
-        _logger.exception("the message could not be answered")
-        raise OrganizationError(
-            f"{type(error).__name__}; the organization's own log says more"
-        ) from None
+        home = foedus_home(str(context.run_config.get("home", "")))
+        folder = home / "organizations" / organization
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "errors.log").open("a") as log:
+            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+            log.write(f"{traceback.format_exc()}\n")
+        kind = type(error).__name__
+        if isinstance(error, _SAYABLE):
+            raise OrganizationError(f"{kind}: {error}") from None
+        raise OrganizationError(f"{kind}; the organization's own errors.log says more") from None
+
+
+def _claimed_name(message: Message) -> str:
+    """Return the organization a message names, if that can be a folder's name."""
+    header = message.content.config_records.get(protocol.HEADER)
+    name = header.get("organization") if header is not None else None
+    return name if isinstance(name, str) and re.fullmatch(r"[a-z0-9_-]{1,64}", name) else ""
 
 
 def _addressed(message: Message, settings: RunSettings, context: Context) -> str:

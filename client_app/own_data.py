@@ -3,12 +3,136 @@
 from functools import lru_cache
 from pathlib import Path
 
-from llm.embedded_data import embedded_organization
+from llm.datasets import (
+    DataSettings,
+    EmbeddedSource,
+    FileSource,
+    HubSource,
+    load_organization,
+    load_records,
+    organization_of,
+)
+from llm.embedded_data import ORGANIZATIONS
+from llm.forms import ChatForm, Form, PromptCompletionForm, TextLabelForm
+from llm.partition import (
+    DirichletPartition,
+    GroupPartition,
+    IidPartition,
+    Partition,
+    partition,
+)
+from llm.rows import DataError
 from llm.splits import OrganizationData
-from strategies.settings import RunSettings
+from strategies.settings import EMBEDDED_DATA, HUB_DATA, RunSettings
 
 
-@lru_cache(maxsize=8)
 def load_own_data(settings: RunSettings, organization: str, cache: Path) -> OrganizationData:
-    """Return an organization's train, validation and test records."""
-    return embedded_organization(organization, cache)
+    """Return an organization's train, validation and test records.
+
+    Raises
+    ------
+    DataError
+        If there is no such data, or a row is malformed: the message names file and line.
+    RegistryError, CacheError
+        If the embedded data cannot be had.
+    """
+    if settings.partition == "none":
+        return _whole(data_settings(settings, organization), cache)
+    return _parts(settings, cache)[organization]
+
+
+def data_settings(settings: RunSettings, organization: str) -> DataSettings:
+    """Return where an organization's records come from.
+
+    Raises
+    ------
+    DataError
+        If an embedded organization is asked for that does not exist.
+    """
+    data = settings.data.replace("{organization}", organization)
+    if data == EMBEDDED_DATA:
+        data = f"{EMBEDDED_DATA}:{organization}"
+    kind, _, name = data.partition(":")
+    if kind == EMBEDDED_DATA:
+        if name not in ORGANIZATIONS:
+            raise DataError(
+                f"there is no embedded data of {name!r}: expected one of "
+                f"{', '.join(ORGANIZATIONS)}, or set data to a file"
+            )
+        return DataSettings(
+            name=organization,
+            domain=ORGANIZATIONS[name].domain,
+            source=EmbeddedSource.model_validate({"organization": name}),
+        )
+    fields = settings.data_field_names
+    form = _form(settings)
+    if kind == HUB_DATA:
+        path, _, config = name.partition(":")
+        return DataSettings(
+            name=organization,
+            domain=path,
+            source=HubSource(
+                path=path,
+                config=config or None,
+                form=form,
+                id_field=fields.get("id"),
+                group_field=fields.get("group"),
+            ),
+        )
+    return DataSettings(
+        name=organization,
+        domain=Path(data).stem,
+        source=FileSource(
+            path=Path(data),
+            form=form,
+            id_field=fields.get("id"),
+            group_field=fields.get("group"),
+        ),
+    )
+
+
+@lru_cache(maxsize=16)
+def _whole(where: DataSettings, cache: Path) -> OrganizationData:
+    return load_organization(where, cache)
+
+
+@lru_cache(maxsize=1)
+def _parts(settings: RunSettings, cache: Path) -> dict[str, OrganizationData]:
+    """Split one data set among the organizations, groups kept whole within each part's splits."""
+    where = data_settings(settings, settings.organization_names[0])
+    parts = partition(
+        load_records(where, cache),
+        settings.organization_names,
+        _partition(settings),
+        seed=settings.seed,
+    )
+    return {name: organization_of(where, name, records) for name, records in parts.items()}
+
+
+def _partition(settings: RunSettings) -> Partition:
+    match settings.partition:
+        case "iid":
+            return IidPartition()
+        case "dirichlet":
+            return DirichletPartition(alpha=settings.partition_alpha)
+        case _:
+            return GroupPartition()
+
+
+def _form(settings: RunSettings) -> Form:
+    fields = settings.data_field_names
+    match settings.data_form:
+        case "text-label":
+            return TextLabelForm(
+                text=fields.get("text", "text"),
+                label=fields.get("label", "label"),
+                words=settings.label_words,
+                template=settings.data_template,
+            )
+        case "prompt-completion":
+            return PromptCompletionForm(
+                prompt=fields.get("prompt", "prompt"),
+                completion=fields.get("completion", "completion"),
+            )
+        case "chat":
+            return ChatForm(messages=fields.get("messages", "messages"))

@@ -9,6 +9,11 @@ from strategies import protocol
 from strategies.federated_lora import FederatedLora
 from strategies.protocol import ProtocolError
 from strategies.replies import finite_metrics
+from strategies.reply_errors import error_of
+
+
+class ClosingError(RuntimeError):
+    """A run could not be closed."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ def close_run(
     """Send the closing message and return what came back, by organization.
 
     One that does not answer, or not in order, is named in the log and left out.
+
+    Raises
+    ------
+    ClosingError
+        If nobody answers: a run without a single evaluation has no result.
     """
     messages = strategy.closing_messages()
     replies = {
@@ -46,8 +56,7 @@ def close_run(
         )
         reply = replies.get(message.metadata.message_id)
         if reply is None or reply.has_error():
-            error = "no answer in time" if reply is None else str(reply.error.reason)[:500]
-            log("closing-missing", {"organization": organization, "error": error})
+            log("closing-missing", {"organization": organization, "error": error_of(reply)})
             continue
         try:
             header = reply.content.config_records[protocol.HEADER]
@@ -57,4 +66,6 @@ def close_run(
             continue
         closings[organization] = Closing(domain, finite_metrics(reply.content))
         log("organization-closed", {"organization": organization})
+    if not closings:
+        raise ClosingError("no organization answered the closing message; the log says why")
     return closings

@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from strategies import protocol
+from strategies.reply_errors import error_of
 
 _POLL_SECONDS = 1.0
 
@@ -82,8 +83,7 @@ def find_organizations(
 def _served(reply: Message) -> list[str]:
     if reply.has_error():
         raise RosterError(
-            f"node {reply.metadata.src_node_id} failed at its first message: "
-            f"{str(reply.error.reason)[:500]}"
+            f"node {reply.metadata.src_node_id} failed at its first message: {error_of(reply)}"
         )
     header = reply.content.get(protocol.HEADER)
     names = header.get(protocol.ORGANIZATIONS) if isinstance(header, ConfigRecord) else None

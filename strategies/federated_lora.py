@@ -16,6 +16,7 @@ from strategies import protocol
 from strategies.aggregation import Aggregate, AggregationRule, AggregationState, Contribution
 from strategies.protocol import RoundReceipt
 from strategies.replies import CheckedReply, Invitation, Verdict, check_reply
+from strategies.reply_errors import error_of
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import RunArchive
@@ -313,7 +314,7 @@ class FederatedLora(Strategy):
                     {
                         "organization": invitation.organization,
                         "reason": reason,
-                        "error": str(reply.error.reason)[:500] if reply is not None else "",
+                        "error": error_of(reply),
                     },
                 )
                 continue

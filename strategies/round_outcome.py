@@ -52,7 +52,7 @@ class Entry:
         """Read an entry back."""
         return cls(
             organization=str(entry["organization"]),
-            verdict=Verdict(entry["verdict"]),
+            verdict=int(Verdict(entry["verdict"])),
             update_hash=bytes.fromhex(entry["update"]),
             num_examples=int(entry["examples"]),
             weight=float.fromhex(entry["weight"]),
@@ -107,7 +107,7 @@ class RoundOutcome:
         entries = (
             Entry(
                 organization=reply.organization,
-                verdict=reply.verdict,
+                verdict=int(reply.verdict),
                 update_hash=reply.update_hash,
                 num_examples=reply.num_examples,
                 weight=weights.get(reply.organization, 0.0),
@@ -194,7 +194,7 @@ class RoundOutcome:
                 round=self.round,
                 index=index,
                 organization=organization_id(entry.organization),
-                verdict=int(entry.verdict),
+                verdict=entry.verdict,
                 update_hash=entry.update_hash,
             )
             for index, entry in enumerate(self.entries)

@@ -12,10 +12,16 @@ MANAGED = "managed"
 
 def chain_settings(settings: RunSettings) -> ChainSettings:
     """Return node and chain of a run."""
-    url = settings.chain_url
-    if url == MANAGED:
-        url = f"http://127.0.0.1:{settings.chain_port}"
-    return ChainSettings.model_validate({"rpc_url": url, "chain_id": settings.chain_id})
+    if settings.chain_url == MANAGED:
+        return managed_node(settings).settings
+    return ChainSettings.model_validate(
+        {"rpc_url": settings.chain_url, "chain_id": settings.chain_id}
+    )
+
+
+def managed_node(settings: RunSettings) -> ManagedNode:
+    """Return the managed node of the run's home."""
+    return ManagedNode(settings.home_path, settings.chain_port or None)
 
 
 def open_writing_chain(settings: RunSettings) -> PublicChain:
@@ -26,11 +32,11 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     ChainError
         If the node does not answer, serves another chain, or its contracts are gone.
     """
-    node = chain_settings(settings)
     folder = settings.home_path / "chain"
     managed = settings.chain_url == MANAGED
     if managed:
-        ManagedNode(settings.home_path, settings.chain_port).start()
+        managed_node(settings).start()
+    node = chain_settings(settings)
     account = open_account(folder / "keys")
     if managed:
         fund_from_development_node(node, account.address)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from blockchain.connection import DEVELOPMENT_CHAIN_ID
 from strategies.aggregation import check_combination
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -16,6 +17,17 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 class SettingsError(ValueError):
     """A setting is unknown, of the wrong type, or does not go with another; one line says which."""
+
+
+_FIELDS = {
+    "text-label": {"text", "label", "id", "group"},
+    "prompt-completion": {"prompt", "completion", "id", "group"},
+    "chat": {"messages", "id", "group"},
+}
+
+#: What ``data`` begins with where it is no path.
+EMBEDDED_DATA = "embedded"
+HUB_DATA = "hub"
 
 
 def _kebab(name: str) -> str:
@@ -53,25 +65,33 @@ class RunSettings(BaseModel):
         description="Who takes part, by name, separated by commas.",
     )
     data: str = Field(
-        "embedded",
+        EMBEDDED_DATA,
         description="`embedded`; an organization's own `.jsonl` or `.csv` by absolute path, in "
-        "which `{organization}` stands for the name; or `hub:NAME`, a data set of the hub.",
+        "which `{organization}` stands for the name; or `hub:NAME`, a data set of the hub. "
+        "See [data](docs/data.md).",
     )
     data_form: Literal["text-label", "prompt-completion", "chat"] = Field(
-        "text-label", description="Form of the rows of `data` other than `embedded`."
+        "text-label", description="Form of the rows of a file or hub data set."
+    )
+    data_fields: str = Field(
+        "", description="Names of a row's fields where they differ: `text=body,id=key,group=doc`."
     )
     data_labels: str = Field(
-        "negative,positive", description="Label words of the form `text-label`."
+        "negative,positive",
+        description="Label words of the form `text-label`; `0=negative,1=positive` where the "
+        "rows hold something else.",
     )
-    partition: Literal["none", "iid", "dirichlet", "column"] = Field(
+    data_template: str = Field(
+        "{text}\nLabel:", description="Prompt of the form `text-label`; `{text}` is the text."
+    )
+    partition: Literal["none", "iid", "dirichlet", "group"] = Field(
         "none",
-        description="For experiments: split one data set (`data` without `{organization}`, or "
-        "`embedded:NAME`) among the organizations.",
+        description="For experiments: split one data set (`embedded:NAME`, a file, `hub:NAME`) "
+        "among the organizations.",
     )
     partition_alpha: PositiveFloat = Field(
         1.0, description="Concentration of `dirichlet`; small is uneven."
     )
-    partition_column: str = Field("group", description="Column of `column`.")
 
     model: str = Field(
         "embedded",
@@ -148,8 +168,12 @@ class RunSettings(BaseModel):
         description="`managed` (a Hardhat node on this machine, started if none runs), or the "
         "URL of any EVM node.",
     )
-    chain_id: Positive = Field(31337, description="Chain id that the node must have.")
-    chain_port: int = Field(8545, ge=1, le=65535, description="Port of the managed node.")
+    chain_id: Positive = Field(
+        DEVELOPMENT_CHAIN_ID, description="Chain id that the node must have."
+    )
+    chain_port: int = Field(
+        0, ge=0, le=65535, description="Port of the managed node. 0: the first free from 8545."
+    )
 
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, Any]) -> Self:
@@ -200,7 +224,7 @@ class RunSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _organizations_fit(self) -> Self:
         names = self.organization_names
         if not names:
             raise ValueError("organizations: none named, expected at least one")
@@ -211,6 +235,10 @@ class RunSettings(BaseModel):
                 )
         if len(set(names)) != len(names):
             raise ValueError("organizations: a name stands twice")
+        if self.min_organizations > len(names):
+            raise ValueError(
+                f"min-organizations is {self.min_organizations}, but only {len(names)} take part"
+            )
         for organization, rank in self._parsed_ranks().items():
             if organization not in names:
                 raise ValueError(f"ranks: {organization!r} is not among the organizations")
@@ -218,28 +246,66 @@ class RunSettings(BaseModel):
                 raise ValueError(
                     f"ranks: {organization}={rank}, expected 1 to the run's rank {self.rank}"
                 )
-        if self.min_organizations > len(names):
+        return self
+
+    @model_validator(mode="after")
+    def _aggregation_fits(self) -> Self:
+        check_combination(self.aggregation, self.robust)
+        names, needed = self.organization_names, 1
+        if self.robust == "multi-krum":
+            needed = 2 * self.byzantine + 3
+        elif self.robust == "trimmed-mean":
+            needed = 2 * self.byzantine + 1
+        if len(names) < needed:
             raise ValueError(
-                f"min-organizations is {self.min_organizations}, but only {len(names)} take part"
+                f"{self.robust} with byzantine={self.byzantine} needs at least {needed} "
+                f"organizations, {len(names)} take part"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_rest_fits(self) -> Self:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch-size {self.batch_size} is no multiple of "
                 f"micro-batch-size {self.micro_batch_size}"
             )
-        check_combination(self.aggregation, self.robust)
-        if self.robust == "multi-krum" and len(names) < 2 * self.byzantine + 3:
+        if self.chain_url == "managed" and self.chain_id != DEVELOPMENT_CHAIN_ID:
             raise ValueError(
-                f"multi-krum with byzantine={self.byzantine} needs at least "
-                f"{2 * self.byzantine + 3} organizations, {len(names)} take part"
+                f"chain-id {self.chain_id}: the managed node has {DEVELOPMENT_CHAIN_ID}; "
+                "give chain-url as well"
             )
-        if self.robust == "trimmed-mean" and len(names) <= 2 * self.byzantine:
+        return self
+
+    @model_validator(mode="after")
+    def _data_fits(self) -> Self:
+        kind, _, name = self.data.partition(":")
+        if kind not in (EMBEDDED_DATA, HUB_DATA) and not Path(self.data).is_absolute():
+            # The application runs wherever the SuperLink or SuperNode was started.
             raise ValueError(
-                f"trimmed-mean with byzantine={self.byzantine} needs more than "
-                f"{2 * self.byzantine} organizations, {len(names)} take part"
+                f"data: {self.data!r}, expected {EMBEDDED_DATA!r}, 'hub:NAME' or an absolute path"
             )
-        if self.partition != "none" and "{organization}" in self.data:
-            raise ValueError("partition splits one data set; data names one for each organization")
+        if kind == HUB_DATA and not name:
+            raise ValueError(f"data: {self.data!r}, expected 'hub:NAME'")
+        several = self.data == EMBEDDED_DATA or "{organization}" in self.data
+        if self.partition != "none" and several:
+            raise ValueError(
+                f"partition {self.partition!r} splits one data set, but data {self.data!r} names "
+                "one for each organization"
+            )
+        if self.partition == "none" and not several and len(self.organization_names) > 1:
+            raise ValueError(
+                f"data {self.data!r} is one data set for {len(self.organization_names)} "
+                "organizations: set partition, or let '{organization}' stand in the path"
+            )
+        if len(set(self.label_words.values())) < 2:
+            raise ValueError(f"data-labels: {self.data_labels!r}, expected two words or more")
+        unknown = self.data_field_names.keys() - _FIELDS[self.data_form]
+        if unknown:
+            raise ValueError(
+                f"data-fields: {sorted(unknown)[0]!r}, expected some of "
+                f"{', '.join(sorted(_FIELDS[self.data_form]))} for {self.data_form}"
+            )
         return self
 
     @property
@@ -256,14 +322,37 @@ class RunSettings(BaseModel):
         """Folder of everything a run writes."""
         return foedus_home(self.home)
 
+    @property
+    def label_words(self) -> dict[str, str]:
+        """The rows' label values, and the words the model answers."""
+        return _pairs("data-labels", self.data_labels, alone_is_both=True)
+
+    @property
+    def data_field_names(self) -> dict[str, str]:
+        """The fields of a row that bear another name."""
+        return _pairs("data-fields", self.data_fields)
+
     def _parsed_ranks(self) -> dict[str, int]:
-        ranks = {}
-        for part in filter(None, (p.strip() for p in self.ranks.split(","))):
-            name, separator, rank = part.partition("=")
-            if not separator or not rank.strip().isdigit():
-                raise ValueError(f"ranks: {part!r}, expected NAME=RANK")
-            ranks[name.strip()] = int(rank)
-        return ranks
+        ranks = _pairs("ranks", self.ranks)
+        for organization, rank in ranks.items():
+            if not rank.isdecimal():
+                raise ValueError(f"ranks: {organization}={rank}, expected a whole number")
+        return {organization: int(rank) for organization, rank in ranks.items()}
+
+
+def _pairs(setting: str, text: str, *, alone_is_both: bool = False) -> dict[str, str]:
+    """Read ``a=b,c=d``; a word alone stands for itself where that is allowed."""
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator and alone_is_both:
+            value = name
+        if not name or not value:
+            raise ValueError(f"{setting}: {part!r}, expected NAME=VALUE")
+        if name in pairs:
+            raise ValueError(f"{setting}: {name!r} stands twice")
+        pairs[name] = value
+    return pairs
 
 
 def foedus_home(home: str = "") -> Path:

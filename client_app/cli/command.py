@@ -57,6 +57,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from llm.base_model import BaseModelError
     from llm.cached_folder import CacheError
     from llm.registry import RegistryError
+    from llm.rows import DataError
     from strategies.run_archive import ArchiveError
     from strategies.settings import SettingsError
 
@@ -66,6 +67,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         AdapterError,
         BaseModelError,
         CacheError,
+        DataError,
         RegistryError,
         ArchiveError,
         SettingsError,

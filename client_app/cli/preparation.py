@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from client_app.own_data import load_own_data
 from llm.base_model import base_model_path
-from llm.embedded_data import ORGANIZATIONS, embedded_organization
 from strategies.run_chain import open_writing_chain
 from strategies.run_parts import base_model_settings
 from strategies.settings import RunSettings, cache_folder
@@ -31,8 +31,7 @@ def prepare(settings: RunSettings, console: Console) -> None:
 
         line = progress.add_task("data", total=1)
         for name in settings.organization_names:
-            if settings.data == "embedded" and name in ORGANIZATIONS:
-                embedded_organization(name, cache, show)
+            load_own_data(settings, name, cache)
         progress.update(line, description="data", completed=1, total=1)
 
         line = progress.add_task("public chain", total=1)

@@ -106,7 +106,9 @@ class RunDisplay:
             case "update-rejected":
                 self._say(f"{event['organization']}: rejected ({event['code']}): {event['reason']}")
             case "organization-absent":
-                self._say(f"{event['organization']}: {event['reason']} {event['error']}")
+                self._say(f"{event['organization']}: {event['reason']}: {event['error']}")
+            case "closing-missing":
+                self._say(f"{event['organization']}: not closed: {event['error']}")
             case "run-finished" | "run-failed":
                 self.ended = True
 
