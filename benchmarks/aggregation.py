@@ -253,12 +253,12 @@ def show(rows: list[dict[str, object]], options: argparse.Namespace) -> None:
         "adapter, MiB",
         "adapter rank",
     )
-    table.add_column("rule")
+    table.add_column("rule", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right")
     for row in rows:
         name = row["rule"] if row["robust"] == "none" else f"{row['rule']} {row['robust']}"
-        scaled = " (one layer, scaled)" if "scaled_from_layers" in row else ""
+        scaled = " (scaled)" if "scaled_from_layers" in row else ""
         table.add_row(
             f"{name}{scaled}",
             f"{row['cpu_seconds']:.2f}",

@@ -231,6 +231,16 @@ def test_no_other_point_has_a_smaller_sum_of_distances_than_the_geometric_median
     assert total(np.array(coefficients) @ x) <= best + 1e-3 * (1 + np.abs(x).max())
 
 
+@given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(-100, 100))
+def test_the_geometric_median_does_not_depend_on_the_unit_of_length(
+    seed: int, exponent: int
+) -> None:
+    x = np.random.default_rng(seed).normal(size=(5, 3))
+    gram = x @ x.T
+    # Powers of two scale every intermediate value exactly.
+    assert weiszfeld(np.ldexp(gram, 2 * exponent), [0.2] * 5) == weiszfeld(gram, [0.2] * 5)
+
+
 def test_a_majority_of_zero_updates_is_the_geometric_median() -> None:
     gram = np.diag([0.0, 0.0, 0.0, 1e12])
     coefficients, _, _ = weiszfeld(gram, [0.25] * 4)

@@ -17,8 +17,9 @@ class MultiKrum(WeightedStatistic):
 
     The score of an update is the sum of its squared distances to its ``n - f - 2`` nearest
     others: Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant Gradient
-    Descent" (NeurIPS 2017); so many are kept as in El Mhamdi et al., arXiv 1802.07927. Equal
-    scores go by the organization's name. The kept ones share the weight in proportion to theirs.
+    Descent" (NeurIPS 2017). That as many may be kept is from El-Mhamdi, Guerraoui and Rouault,
+    "Fast and Robust Distributed Learning in High Dimension", arXiv 1905.04374. Equal scores go by
+    the organization's name. The kept ones share the weight in proportion to theirs.
     Two identical updates vouch for each other: a copier of one organization is company too.
     """
 
