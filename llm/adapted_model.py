@@ -11,6 +11,7 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel, target_linears
 from llm.completion_loss import summed_cross_entropy, target_log_probabilities
 from llm.factors import adapter_from_arrays
+from llm.llama_layer import LlamaLayer
 from llm.lora_linear import AdaptedLinear, standing_in
 from llm.tokenization import Batch
 
@@ -42,9 +43,7 @@ class AdaptedModel:
     def loss(self, batch: Batch) -> Tensor:
         """Return the summed cross entropy of a batch's targets, in nats; differentiable."""
         if self._base.has_plain_head:
-            return summed_cross_entropy(
-                self._hidden_states(batch), self._base.head, batch.targets
-            )
+            return summed_cross_entropy(self._hidden_states(batch), self._base.head, batch.targets)
         return nn.functional.cross_entropy(
             self._logits(batch).float(), batch.targets, reduction="sum"
         )
@@ -66,9 +65,7 @@ class AdaptedModel:
             In nats.
         """
         if self._base.has_plain_head:
-            return target_log_probabilities(
-                self._hidden_states(batch), self._base.head, candidates
-            )
+            return target_log_probabilities(self._hidden_states(batch), self._base.head, candidates)
         return self._logits(batch).float().log_softmax(-1).gather(1, candidates)
 
     def _hidden_states(self, batch: Batch) -> Tensor:
@@ -117,7 +114,15 @@ def adapted(
         model = AdaptedModel(base, layers)
         if adapter is not None:
             model.put(scaled_factors(adapter, base))
-        with standing_in({linears[name]: layer for name, layer in layers.items()}):
+        replacements: dict[nn.Module, AdaptedLinear] = {
+            linears[name]: layer for name, layer in layers.items()
+        }
+        decoder_layers = {
+            module: LlamaLayer(module, replacements)
+            for module in base.model.modules()
+            if LlamaLayer.takes(module, replacements)
+        }
+        with standing_in(replacements | decoder_layers):
             yield model
 
 

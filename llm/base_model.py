@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from accelerate import init_empty_weights
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import BaseModel as Settings
@@ -241,7 +240,7 @@ def linear_shapes(
         If the folder is no causal language model, or the target names no layer of it.
     """
     config = _read_config(model_path)
-    with init_empty_weights():
+    with torch.device("meta"):
         try:
             model = AutoModelForCausalLM.from_config(config)
         except (ValueError, KeyError) as error:

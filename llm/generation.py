@@ -58,7 +58,7 @@ def generate(
     with adapted(base, adapter), torch.random.fork_rng(enabled=temperature > 0):
         if temperature:
             torch.manual_seed(seed)
-        output: torch.Tensor = base.model.generate(  # type: ignore[operator]
+        output: torch.Tensor = base.model.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=max_new_tokens,

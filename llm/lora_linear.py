@@ -1,11 +1,11 @@
-"""A frozen linear layer with a low-rank path beside it, as one differentiable step.
+"""Frozen linear layers with a low-rank path beside them, as one differentiable step.
 
 PEFT computes the same in a dozen small operations, casts activations to float32 and back, and
 dequantizes the weight once forward and once backward. Here the products run in the compute type,
 and what the backward pass does not need is not kept: with a frozen A not even the layer's input.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -49,40 +49,117 @@ class AdaptedLinear:
         """
         self.a, self.b = a, b
 
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        """Return the low-rank path, where there is one."""
+        return None if self.a is None or self.b is None else (self.a, self.b)
+
+    def empty_factors(self) -> tuple[Tensor, Tensor]:
+        """Return a low-rank path of rank 0."""
+        device = self._linear.weight.device
+        return (
+            torch.empty(0, self._linear.in_features, dtype=self._dtype, device=device),
+            torch.empty(self._linear.out_features, 0, dtype=self._dtype, device=device),
+        )
+
     def weight(self) -> Tensor:
         """Return the frozen weight, shape (out_features, in_features)."""
         if self._kept is not None:
             return self._kept
         return dequantized_weight(self._linear, self._dtype)
 
+    def keep(self, weight: Tensor) -> None:
+        """Hold this memory, which has the same values, instead of one's own."""
+        self._kept = weight
+
+    @property
+    def keeps_weight(self) -> bool:
+        """Whether the weight is held dequantized."""
+        return self._kept is not None
+
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the layer to activations of shape (..., in_features)."""
-        flat = x.reshape(-1, x.shape[-1])
-        if self.a is None or self.b is None:
-            y: Tensor = _FrozenLinear.apply(flat, self)  # type: ignore[no-untyped-call]
-        else:
-            y = _LoraLinear.apply(flat, self.a, self.b, self)  # type: ignore[no-untyped-call]
+        y = _linear(x.reshape(-1, x.shape[-1]), self, self.factors())
         if self.bias is not None:
             y = y + self.bias
         return y.view(*x.shape[:-1], y.shape[-1])
 
 
+class StackedLinear:
+    """Several adapted layers that read the same input, as one: their outputs side by side.
+
+    The low-rank paths become one as well, ``A = [A_1; A_2; ...]`` and B block-diagonal. The zeros
+    cost nothing to speak of, and a few large products replace many small ones.
+
+    Parameters
+    ----------
+    layers : sequence of AdaptedLinear
+        Layers of equal in_features, without bias.
+    """
+
+    def __init__(self, layers: Sequence[AdaptedLinear]) -> None:
+        self._layers = layers
+        self._kept = None
+        if len(layers) == 1:
+            return
+        if all(layer.keeps_weight for layer in layers):
+            self._kept = torch.cat([layer.weight() for layer in layers])
+            rows = self._kept.split([layer.weight().shape[0] for layer in layers])
+            for layer, weight in zip(layers, rows, strict=True):
+                layer.keep(weight)
+
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        """Return the stacked low-rank path; None where no layer has one."""
+        if len(self._layers) == 1:
+            return self._layers[0].factors()
+        pairs = [layer.factors() for layer in self._layers]
+        if all(pair is None for pair in pairs):
+            return None
+        # A layer without a path of its own still takes its rows of B: no columns, hence zeros.
+        both = [
+            layer.empty_factors() if pair is None else pair
+            for layer, pair in zip(self._layers, pairs, strict=True)
+        ]
+        return torch.cat([a for a, _ in both]), torch.block_diag(*(b for _, b in both))
+
+    def weight(self) -> Tensor:
+        """Return the stacked frozen weight, shape (sum of out_features, in_features)."""
+        if self._kept is not None:
+            return self._kept
+        if len(self._layers) == 1:
+            return self._layers[0].weight()
+        return torch.cat([layer.weight() for layer in self._layers])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply all layers to activations of shape (tokens, in_features)."""
+        return _linear(x, self, self.factors())
+
+
 @contextmanager
-def standing_in(layers: Mapping[nn.Linear, AdaptedLinear]) -> Iterator[None]:
-    """Let each adapted layer answer for its frozen one, until the context ends."""
+def standing_in(replacements: Mapping[nn.Module, Any]) -> Iterator[None]:
+    """Let each replacement answer calls of its module, until the context ends."""
     with ExitStack() as undo:
-        for linear, adapted in layers.items():
+        for module, replacement in replacements.items():
             # An instance attribute hides the class' method, and deleting it brings that back.
-            linear.__dict__["forward"] = adapted
-            undo.callback(linear.__dict__.pop, "forward")
+            module.__dict__["forward"] = replacement
+            undo.callback(module.__dict__.pop, "forward")
         yield
+
+
+def _linear(
+    x: Tensor, layer: AdaptedLinear | StackedLinear, factors: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    if factors is None:
+        y: Tensor = _FrozenLinear.apply(x, layer)  # type: ignore[no-untyped-call]
+    else:
+        y = _LoraLinear.apply(x, *factors, layer)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _FrozenLinear(torch.autograd.Function):
     """``y = x W^T``, and ``dx = g W``; W is looked up again for the backward pass, not kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: AdaptedLinear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: AdaptedLinear | StackedLinear) -> Tensor:
         ctx.layer = layer
         return x @ layer.weight().T
 
@@ -100,7 +177,9 @@ class _LoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, layer: AdaptedLinear) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, layer: AdaptedLinear | StackedLinear
+    ) -> Tensor:
         down = x @ a.T
         y = x @ layer.weight().T
         y.addmm_(down, b.T)

@@ -6,9 +6,15 @@ machinery, the file formats and every code path are the real ones.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from llm.adapters import LoraAdapter
+from llm.base_model import BaseModel
+from llm.factors import A_SUFFIX, B_SUFFIX, Arrays
+from llm.records import Record
 
 VOCABULARY = 512
 CONTEXT = 512
@@ -95,3 +101,35 @@ def _train_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT,
         chat_template=_CHAT_TEMPLATE,
     )
+
+
+def start_adapter(
+    base: BaseModel, *, rank: int = 4, alpha: float = 8.0, seed: int = 0
+) -> LoraAdapter:
+    """Return an adapter whose A and B are both random, so that gradients reach either."""
+    generator = np.random.default_rng(seed)
+    arrays: Arrays = {}
+    for module, shape in base.linear_shapes().items():
+        a = generator.standard_normal((rank, shape.in_features)) / np.sqrt(shape.in_features)
+        b = generator.standard_normal((shape.out_features, rank)) * 0.05
+        arrays[module + A_SUFFIX] = a.astype(np.float32)
+        arrays[module + B_SUFFIX] = b.astype(np.float32)
+    return LoraAdapter(arrays, alpha)
+
+
+def labelled_records(count: int) -> list[Record]:
+    """Return records of different lengths with two labels, one word deciding which."""
+    words = ("film", "phone", "town", "treaty", "battery", "king")
+    records = []
+    for index in range(count):
+        positive = index % 2 == 0
+        text = " ".join(words[(index + step) % len(words)] for step in range(1 + index % 5))
+        records.append(
+            Record(
+                id=f"record-{index}",
+                prompt=f"Review: {'good' if positive else 'dull'} {text} {index}\nSentiment:",
+                completion=" positive" if positive else " negative",
+                choices=(" negative", " positive"),
+            )
+        )
+    return records
