@@ -1,7 +1,7 @@
 """One organization at work: checks what it is sent, evaluates, trains, keeps its own record."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +15,12 @@ from blockchain.merkle import Leaf, organization_id
 from blockchain.public_chain import Phase, PublicChain
 from client_app.own_data import load_own_data
 from client_app.own_record import OwnRecord
+from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel, base_model_path, linear_shapes, load_base_model
 from llm.draw import draw
-from llm.evaluation import Evaluation, evaluate
+from llm.evaluation import Evaluation, evaluate, general_text_loss
 from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter
+from llm.records import Record
 from llm.splits import OrganizationData
 from llm.training import TrainedPart, train, training_seed
 from strategies import protocol
@@ -96,8 +98,9 @@ class Organization:
 
         started = time.monotonic()
         hold_out = data.validation[: self._settings.validation_records]
-        record.doing("evaluating", request.round)
-        before = evaluate(base, hold_out, received, max_tokens=self._settings.max_tokens)
+        before = (
+            self._evaluate(base, hold_out, received, record, request.round) if hold_out else None
+        )
         evaluate_seconds = time.monotonic() - started
 
         rule = self._rule()
@@ -124,7 +127,9 @@ class Organization:
             training_settings(self._settings),
             seed=training_seed(str(self._settings.seed), request.round, self.name),
             on_top=pair,
-            progress=lambda step, steps, loss: record.training(request.round, step, steps, loss),
+            progress=lambda step, steps, loss: record.doing(
+                "training", request.round, step, steps, loss
+            ),
         )
         digest = hash_arrays(result.arrays)
         metrics = {
@@ -134,7 +139,7 @@ class Organization:
             "last-loss": result.last_loss,
             "train-seconds": result.seconds,
             "evaluate-seconds": evaluate_seconds,
-            **_evaluation_metrics("received", before),
+            **(_evaluation_metrics("received", before) if before else {}),
         }
         record.trained(request.round, digest, result.records, metrics)
         return RecordDict(
@@ -159,18 +164,15 @@ class Organization:
         self._check_receipt(request, record)
         data = self._data()
         base = self._base()
-        record.doing("closing", request.round)
         started = time.monotonic()
-        untouched = evaluate(base, data.test, None, max_tokens=self._settings.max_tokens)
-        final = evaluate(
-            base,
-            data.test,
-            adapter_at_scale(request.adapter, self._settings),
-            max_tokens=self._settings.max_tokens,
-        )
+        adapter = adapter_at_scale(request.adapter, self._settings)
+        untouched = self._evaluate(base, data.test, None, record, request.round)
+        final = self._evaluate(base, data.test, adapter, record, request.round)
         metrics = {
             **_evaluation_metrics("base", untouched),
             **_evaluation_metrics("final", final),
+            "base-general-loss": general_text_loss(base),
+            "final-general-loss": general_text_loss(base, adapter),
             "rows": float(len(data.train)),
             "test-rows": float(len(data.test)),
             "evaluate-seconds": time.monotonic() - started,
@@ -258,6 +260,22 @@ class Organization:
                 f"our update of round {receipt.round} is not under the root sealed on chain"
             )
         record.verified(receipt)
+
+    def _evaluate(
+        self,
+        base: BaseModel,
+        records: Sequence[Record],
+        adapter: LoraAdapter | None,
+        record: OwnRecord,
+        round_number: int,
+    ) -> Evaluation:
+        return evaluate(
+            base,
+            records,
+            adapter,
+            max_tokens=self._settings.max_tokens,
+            progress=lambda done, total: record.doing("evaluating", round_number, done, total),
+        )
 
     def _data(self) -> OrganizationData:
         return load_own_data(self._settings, self.name, self._cache)

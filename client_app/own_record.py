@@ -46,17 +46,33 @@ class OwnRecord:
         self._task.mkdir(parents=True, exist_ok=True)
         self._shown = 0.0
 
-    def doing(self, what: str, round_number: int) -> None:
-        """Say what is going on."""
-        self._show({"doing": what, "round": round_number})
+    def doing(
+        self, what: str, round_number: int, done: int, total: int, loss: float | None = None
+    ) -> None:
+        """Say what is going on and how far it is; most calls write nothing.
 
-    def training(self, round_number: int, step: int, steps: int, loss: float) -> None:
-        """Say how far training is; most calls write nothing."""
-        if step < steps and time.monotonic() - self._shown < _PROGRESS_SECONDS:
+        Parameters
+        ----------
+        what : str
+            For people, such as ``training``.
+        round_number : int
+            The round.
+        done, total : int
+            Steps or rows.
+        loss : float, optional
+            Of the last step, nats.
+        """
+        if 0 < done < total and time.monotonic() - self._shown < _PROGRESS_SECONDS:
             return
-        self._show(
-            {"doing": "training", "round": round_number, "step": step, "steps": steps, "loss": loss}
-        )
+        progress: dict[str, Any] = {
+            "doing": what,
+            "round": round_number,
+            "done": done,
+            "total": total,
+        }
+        if loss is not None:
+            progress["loss"] = loss
+        self._show(progress)
 
     def trained(
         self,
@@ -75,7 +91,7 @@ class OwnRecord:
                 "metrics": dict(metrics),
             },
         )
-        self._show({"doing": "trained", "round": round_number})
+        self._show({"doing": "sent", "round": round_number, "done": 1, "total": 1})
 
     def reply_in(self, round_number: int) -> OwnReply | None:
         """Return our reply in a round, if there was one."""
@@ -103,7 +119,7 @@ class OwnRecord:
     def closed(self, round_number: int, metrics: Mapping[str, float]) -> None:
         """Keep the final evaluation."""
         write_json(self._task / "closing.json", {"round": round_number, "metrics": dict(metrics)})
-        self._show({"doing": "done", "round": round_number})
+        self._show({"doing": "done", "round": round_number, "done": 1, "total": 1})
 
     def _round(self, round_number: int) -> Path:
         return self._task / f"round-{round_number:04d}.json"

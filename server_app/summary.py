@@ -90,9 +90,7 @@ def _mean(organizations: Mapping[str, Mapping[str, Any]], key: str) -> float | N
 
 def _general_text(closings: Mapping[str, Closing]) -> dict[str, float] | None:
     for closing in closings.values():
-        if "general-loss" in closing.metrics and "base-general-loss" in closing.metrics:
-            return {
-                "base": closing.metrics["base-general-loss"],
-                "adapter": closing.metrics["general-loss"],
-            }
+        metrics = closing.metrics
+        if "base-general-loss" in metrics and "final-general-loss" in metrics:
+            return {"base": metrics["base-general-loss"], "adapter": metrics["final-general-loss"]}
     return None

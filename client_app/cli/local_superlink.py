@@ -117,6 +117,8 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # NumPy's products here are small; their threads and torch's only get in each other's way.
+        "OPENBLAS_NUM_THREADS": "1",
         # The scripts a SuperLink starts are found beside this interpreter, environment active
         # or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

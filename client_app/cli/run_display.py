@@ -1,6 +1,7 @@
 """Progress of a run, read from its log and from each organization's progress file."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from strategies.run_archive import ArchiveError, read_json
+from strategies.run_archive import read_json
 from strategies.settings import RunSettings
 
 
@@ -38,6 +39,7 @@ class RunDisplay:
         self._console = console
         self._read = self._log.stat().st_size if self._log.exists() else 0
         self.ended = False
+        self._started = time.time()
         self._progress = Progress(
             TextColumn("{task.description:>12}"),
             BarColumn(),
@@ -66,15 +68,15 @@ class RunDisplay:
         for event in self._new_events():
             self._take(event)
         for name, bar in self._bars.items():
-            try:
-                now = read_json(self._organizations / name / "progress.json")
-            except ArchiveError:
-                # Not there before the organization's first message.
+            path = self._organizations / name / "progress.json"
+            # Before the organization's first message there is none, or the last run's.
+            if not path.exists() or path.stat().st_mtime < self._started:
                 continue
+            now = read_json(path)
             self._progress.update(
                 bar,
-                completed=now.get("step", 0),
-                total=now.get("steps"),
+                completed=now["done"],
+                total=now["total"],
                 doing=f"round {now['round']}: {now['doing']}"
                 + (f", loss {now['loss']:.3f}" if "loss" in now else ""),
             )

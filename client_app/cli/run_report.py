@@ -28,6 +28,13 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
         "mean", "", "", "", _share(summary["mean_base_accuracy"]), _share(summary["mean_accuracy"])
     )
     console.print(table)
+    if summary["general_text_loss"]:
+        general = summary["general_text_loss"]
+        console.print(
+            f"loss on general text: base {general['base']:.3f}, federated "
+            f"{general['adapter']:.3f} nats a token",
+            highlight=False,
+        )
     for contract, address in summary["chain"]["contracts"].items():
         console.print(f"contract {contract}: {address}", highlight=False)
     seals, gas = summary["chain"]["seals"], summary["chain"]["gas_used"]
