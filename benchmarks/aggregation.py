@@ -1,6 +1,6 @@
 """Time and memory of every aggregation rule at the shapes of a 7B model, against the dense product.
 
-    python benchmarks/aggregation.py [--layers 32] [--organizations 10] [--rank 16]
+    python -m benchmarks.aggregation [--layers 32] [--organizations 10] [--rank 16]
 
 Shapes are Llama-7B's: q, k, v and o 4096 x 4096, gate and up 11008 x 4096, down 4096 x 11008. Each
 rule runs in a process of its own, on one core, so that its peak memory is its own and no thread
@@ -11,13 +11,11 @@ re-compress. The dense product is measured on one layer and scaled by the number
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +24,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.provenance import RESULTS, provenance
 from llm.factors import LinearShape, LoraFactors
 from strategies.aggregation import RULES, STATISTICS, AggregationSettings, Contribution
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "aggregation.json"
+OUTPUT = RESULTS / "aggregation.json"
 LLAMA_7B_LAYER = {
     "self_attn.q_proj": LinearShape(4096, 4096),
     "self_attn.k_proj": LinearShape(4096, 4096),
@@ -61,7 +60,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=32, help="transformer layers (default 32)")
     parser.add_argument("--organizations", type=int, default=10)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     parser.add_argument("--measure", nargs=2, metavar=("RULE", "ROBUST"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -199,24 +198,14 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def write(rows: list[dict[str, object]], options: argparse.Namespace) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     report = {
-        "command": f"python benchmarks/aggregation.py --layers {options.layers} "
-        f"--organizations {options.organizations} --rank {options.rank}",
+        **provenance(
+            f"python -m benchmarks.aggregation --layers {options.layers} "
+            f"--organizations {options.organizations} --rank {options.rank}",
+            "numpy",
+            "foedus",
+        ),
         "shapes": {
             module: [shape.out_features, shape.in_features]
             for module, shape in LLAMA_7B_LAYER.items()
@@ -224,14 +213,6 @@ def write(rows: list[dict[str, object]], options: argparse.Namespace) -> None:
         "layers": options.layers,
         "organizations": options.organizations,
         "rank": options.rank,
-        "commit": commit.stdout.strip() or None,
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": version("numpy"),
-            "foedus": version("foedus"),
-        },
         "rows": rows,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
