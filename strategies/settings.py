@@ -1,6 +1,5 @@
 """Every setting of a run, one kebab-case key of ``[tool.flwr.app.config]`` each."""
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blockchain.connection import DEVELOPMENT_CHAIN_ID
+from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings
 from strategies.aggregation import check_combination
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -119,12 +118,17 @@ class RunSettings(BaseModel):
     records_per_round: Positive = Field(
         128, description="Records each organization draws in a round."
     )
-    epochs: Positive = Field(1, description="Passes over the records drawn.")
-    batch_size: Positive = Field(16, description="Records in a step.")
-    micro_batch_size: Positive = Field(
-        16, description="Records in one pass; steps accumulate gradients over several."
+    epochs: int = Field(1, ge=1, le=1000, description="Passes over the records drawn.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Records in a step.")
+    micro_batch_size: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="Records in one pass; steps accumulate gradients over several.",
     )
-    learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate (AdamW).")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, allow_inf_nan=False, description="Peak learning rate (AdamW)."
+    )
     warmup_steps: int = Field(2, ge=0, description="Steps of linear warm-up in each round.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="Learning rate after the warm-up, within a round."
@@ -168,8 +172,8 @@ class RunSettings(BaseModel):
         description="`managed` (a Hardhat node on this machine, started if none runs), or the "
         "URL of any EVM node.",
     )
-    chain_id: Positive = Field(
-        DEVELOPMENT_CHAIN_ID, description="Chain id that the node must have."
+    chain_id: int = Field(
+        DEVELOPMENT_CHAIN_ID, ge=1, lt=2**63, description="Chain id that the node must have."
     )
     chain_port: int = Field(
         0, ge=0, le=65535, description="Port of the managed node. 0: the first free from 8545."
@@ -192,21 +196,6 @@ class RunSettings(BaseModel):
     def to_run_config(self) -> dict[str, Any]:
         """Return the settings under their kebab-case keys."""
         return self.model_dump(by_alias=True)
-
-    @field_validator(
-        "learning_rate",
-        "alpha",
-        "weight_cap",
-        "norm_bound",
-        "clip_norm",
-        "round_deadline",
-        "max_gradient_norm",
-        "partition_alpha",
-        mode="before",
-    )
-    @classmethod
-    def _whole_numbers_are_floats(cls, value: Any) -> Any:
-        return float(value) if type(value) is int else value
 
     @field_validator("home")
     @classmethod
@@ -275,6 +264,12 @@ class RunSettings(BaseModel):
                 f"chain-id {self.chain_id}: the managed node has {DEVELOPMENT_CHAIN_ID}; "
                 "give chain-url as well"
             )
+        if self.chain_url != "managed":
+            try:
+                ChainSettings.model_validate({"rpc_url": self.chain_url})
+            except ValidationError:
+                # The address may hold a password: it is not repeated.
+                raise ValueError("chain-url: expected 'managed' or an http(s) URL") from None
         return self
 
     @model_validator(mode="after")
@@ -297,6 +292,10 @@ class RunSettings(BaseModel):
             raise ValueError(
                 f"data {self.data!r} is one data set for {len(self.organization_names)} "
                 "organizations: set partition, or let '{organization}' stand in the path"
+            )
+        if self.data_template.count("{text}") != 1:
+            raise ValueError(
+                f"data-template: {self.data_template!r}, expected '{{text}}' in it once"
             )
         if len(set(self.label_words.values())) < 2:
             raise ValueError(f"data-labels: {self.data_labels!r}, expected two words or more")
@@ -335,8 +334,10 @@ class RunSettings(BaseModel):
     def _parsed_ranks(self) -> dict[str, int]:
         ranks = _pairs("ranks", self.ranks)
         for organization, rank in ranks.items():
-            if not rank.isdecimal():
-                raise ValueError(f"ranks: {organization}={rank}, expected a whole number")
+            if not re.fullmatch("[0-9]{1,4}", rank):
+                raise ValueError(
+                    f"ranks: {organization}={rank[:64]!r}, expected a whole number of at most 1024"
+                )
         return {organization: int(rank) for organization, rank in ranks.items()}
 
 
@@ -371,14 +372,23 @@ def _one_line(error: ValidationError) -> str:
     given = first.get("input")
     match first["type"]:
         case "extra_forbidden":
-            return f"unknown setting {key!r}"
+            # As it was given: 'run_name' is unknown because it is not 'run-name'.
+            return f"unknown setting {_shown(first['loc'][0])}"
         case "value_error":
             message = str(first["ctx"]["error"])
-            return f"{key}: {given!r}: {message}" if key else message
+            return f"{key}: {_shown(given)}: {message}" if key else message
         case "missing":
             return f"setting {key!r} is missing"
         case _:
             message = first["msg"][0].lower() + first["msg"][1:]
-            if isinstance(given, float) and not math.isfinite(given):
-                message = "expected a finite number"
-            return f"{key}: {given!r}: {message}"
+            return f"{key}: {_shown(given)}: {message}"
+
+
+def _shown(given: object) -> str:
+    """Quote what was given, short enough for a line."""
+    try:
+        text = repr(given)
+    except ValueError:
+        # Python refuses to write integers of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:99]}…"
