@@ -314,8 +314,8 @@ def _load(settings: BaseModelSettings, path: Path) -> BaseModel:
 @torch.no_grad()
 def _has_plain_head(model: PreTrainedModel) -> bool:
     """Compare the model's own logits with its head's product, on two tokens."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.bias is not None:
+    head: Any = model.get_output_embeddings()
+    if type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
         return False
     tokens = torch.tensor([[1, 2]], device=model.device)
     hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state

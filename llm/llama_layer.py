@@ -59,8 +59,8 @@ class LlamaLayer:
         """Say whether a module is a decoder layer of this kind: Llama, SiLU, no biases."""
         if type(layer) is not LlamaDecoderLayer:
             return False
-        activation: Any = layer.mlp.act_fn
-        if not isinstance(activation, nn.SiLU | SiLUActivation):
+        mlp: Any = layer.mlp
+        if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation):
             return False
         parts = [m for m in layer.modules() if isinstance(m, nn.Linear)]
         return len(parts) == 7 and all(

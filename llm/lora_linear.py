@@ -103,7 +103,7 @@ class StackedLinear:
             return
         if all(layer.keeps_weight for layer in layers):
             self._kept = torch.cat([layer.weight() for layer in layers])
-            rows = self._kept.split([layer.weight().shape[0] for layer in layers])
+            rows = self._kept.split_with_sizes([layer.weight().shape[0] for layer in layers])
             for layer, weight in zip(layers, rows, strict=True):
                 layer.keep(weight)
 
@@ -119,7 +119,9 @@ class StackedLinear:
             layer.empty_factors() if pair is None else pair
             for layer, pair in zip(self._layers, pairs, strict=True)
         ]
-        return torch.cat([a for a, _ in both]), torch.block_diag(*(b for _, b in both))
+        a = torch.cat([a for a, _ in both])
+        b: Tensor = torch.block_diag(*(b for _, b in both))  # type: ignore[no-untyped-call]
+        return a, b
 
     def weight(self) -> Tensor:
         """Return the stacked frozen weight, shape (sum of out_features, in_features)."""

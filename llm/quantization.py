@@ -6,7 +6,7 @@ two modes (see :func:`forbid_inference_packing`).
 """
 
 import logging
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,11 @@ def dequantized_weight(linear: nn.Linear, dtype: torch.dtype) -> Tensor:
     Tensor, shape (out_features, in_features)
         The layer's own storage where it is not quantized and already of that type.
     """
-    weight = linear.weight
+    # What bitsandbytes hangs on its parameters is not part of their declared type.
+    weight: Any = linear.weight
+    full: Tensor
     if isinstance(linear, bnb.nn.Linear4bit):
-        full: Tensor = bnb.functional.dequantize_4bit(weight.data, weight.quant_state)
+        full = bnb.functional.dequantize_4bit(weight.data, weight.quant_state)
         return full.to(dtype)
     if isinstance(linear, bnb.nn.Linear8bitLt):
         # The codes stay with the parameter until the layer's first own forward moves them.
@@ -91,5 +93,6 @@ def dequantized_weight(linear: nn.Linear, dtype: torch.dtype) -> Tensor:
         )
         if codes is None or scales is None:
             raise RuntimeError("an int8 layer lost its codes or scales: load the base model again")
-        return (codes.float() * (scales.float()[:, None] / _INT8_MAX)).to(dtype)
-    return weight.detach().to(dtype)
+        full = codes.float() * (scales.float()[:, None] / _INT8_MAX)
+        return full.to(dtype)
+    return linear.weight.detach().to(dtype)

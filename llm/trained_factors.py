@@ -149,7 +149,7 @@ class TrainedFactors:
             shape[axis] = self._part.rank
             shapes.append(shape)
         scaled = flat * self._scale if axis == 1 else flat
-        pieces = scaled.to(self._dtype).split([math.prod(shape) for shape in shapes])
+        pieces = scaled.to(self._dtype).split_with_sizes([math.prod(shape) for shape in shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     @staticmethod

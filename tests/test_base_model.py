@@ -1,0 +1,178 @@
+"""Loading the base: once in a process, in three precisions, and with a clear word when it fails."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from llm.base_model import (
+    BaseModelError,
+    BaseModelSettings,
+    base_model_path,
+    linear_shapes,
+    load_base_model,
+    model_fingerprint,
+)
+from llm.factors import LinearShape
+from llm.quantization import dequantized_weight, fast_compute_dtype
+from tests.tiny_model import build_tiny_model
+
+PREFIX = "base_model.model.model.layers."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def settings(folder: Path, **others: str) -> BaseModelSettings:
+    return BaseModelSettings(model=str(folder), **others)
+
+
+def test_equal_settings_give_the_same_object_and_other_settings_another(folder: Path) -> None:
+    first = load_base_model(settings(folder), folder)
+    assert load_base_model(settings(folder), folder) is first
+    assert load_base_model(settings(folder, quantization="none"), folder) is not first
+
+
+@pytest.mark.parametrize(
+    ("quantization", "kind", "error"),
+    [("nf4", Linear4bit, 0.15), ("int8", Linear8bitLt, 0.02), ("none", nn.Linear, 0.0)],
+)
+def test_linear_layers_are_quantized_and_stay_near_the_original_weights(
+    folder: Path, quantization: str, kind: type, error: float
+) -> None:
+    plain = load_base_model(settings(folder, quantization="none", compute_dtype="float32"), folder)
+    weights = {
+        name: module.weight.clone()
+        for name, module in plain.model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    base = load_base_model(
+        settings(folder, quantization=quantization, compute_dtype="float32"), folder
+    )
+    for name, module in base.model.named_modules():
+        if isinstance(module, nn.Linear) and name != "lm_head":
+            assert type(module) is kind
+            difference = dequantized_weight(module, torch.float32) - weights[name]
+            assert difference.norm() <= error * weights[name].norm()
+    assert type(base.model.get_output_embeddings()) is nn.Linear
+    assert not any(p.requires_grad for p in base.model.parameters())
+    assert base.has_plain_head
+
+
+def test_the_compute_type_is_the_processors_fast_one_or_the_one_named(folder: Path) -> None:
+    automatic = load_base_model(settings(folder), folder)
+    assert automatic.compute_dtype == fast_compute_dtype(torch.device("cpu"))
+    named = load_base_model(settings(folder, compute_dtype="float32"), folder)
+    assert named.compute_dtype == torch.float32
+
+
+def test_shapes_are_known_without_weights_and_equal_the_loaded_models(
+    folder: Path, copy: Path
+) -> None:
+    shapes = linear_shapes(folder)
+    assert shapes == load_base_model(settings(folder), folder).linear_shapes()
+    assert len(shapes) == 14
+    assert shapes[PREFIX + "1.self_attn.k_proj"] == LinearShape(32, 64)
+    assert list(shapes) == sorted(shapes)
+    (copy / "model.safetensors").unlink()
+    assert linear_shapes(copy) == shapes
+
+
+def test_a_target_picks_layers_by_the_last_part_of_their_names(folder: Path) -> None:
+    assert set(linear_shapes(folder, ("q_proj", "v_proj"))) == {
+        f"{PREFIX}{layer}.self_attn.{part}_proj" for layer in (0, 1) for part in "qv"
+    }
+    with pytest.raises(BaseModelError, match="names none of its linear layers"):
+        linear_shapes(folder, ("query",))
+
+
+def test_a_model_without_linear_layers_is_refused(tmp_path: Path) -> None:
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=64)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(BaseModelError, match="names none of its linear layers"):
+        linear_shapes(tmp_path)
+
+
+def test_one_changed_byte_changes_the_fingerprint(folder: Path, copy: Path) -> None:
+    assert model_fingerprint(copy) == model_fingerprint(folder)
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before[:-2] + bytes([before[-2] ^ 1]) + before[-1:])
+        assert model_fingerprint(copy) != model_fingerprint(folder), name
+        (copy / name).write_bytes(before)
+    (copy / "notes.log").write_text("of no concern")
+    assert model_fingerprint(copy) == model_fingerprint(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"/nowhere: no such folder; give a model's folder"):
+        load_base_model(BaseModelSettings(model=str(tmp_path / "nowhere")), tmp_path)
+
+
+def test_a_name_that_is_no_hub_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="neither a folder here nor a valid hub name"):
+        load_base_model(BaseModelSettings(model="a/b/c d"), tmp_path)
+
+
+def test_an_unreachable_hub_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BaseModelError, match="hub cannot be reached; check the network"):
+        base_model_path(BaseModelSettings(model="some-owner/some-model"), tmp_path)
+
+
+def cut_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+DAMAGE = {
+    "weights cut short": (cut_weights, "damaged .*fetch the model again"),
+    "weights gone": (lambda f: (f / "model.safetensors").unlink(), "no .safetensors weights"),
+    "config gone": (lambda f: (f / "config.json").unlink(), "no usable config.json"),
+    "config no JSON": (lambda f: (f / "config.json").write_text("{"), "no usable config.json"),
+    "unknown kind": (
+        lambda f: (f / "config.json").write_text('{"model_type": "oracle"}'),
+        "no usable config.json",
+    ),
+    "tokenizer gone": (
+        lambda f: [(f / n).unlink() for n in ("tokenizer.json", "tokenizer_config.json")],
+        "cannot be loaded",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_refused_in_one_line(copy: Path, name: str) -> None:
+    damage, message = DAMAGE[name]
+    damage(copy)
+    with pytest.raises(BaseModelError, match=message) as caught:
+        load_base_model(settings(copy), copy)
+    assert "\n" not in str(caught.value)
+    assert str(copy) in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_said(folder: Path) -> None:
+    with pytest.raises(BaseModelError, match="this machine offers none"):
+        load_base_model(settings(folder, device="cuda"), folder)
+
+
+@pytest.mark.parametrize("field", [{"quantization": "nf3"}, {"model": ""}, {"colour": "red"}])
+def test_unknown_settings_are_refused(field: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(field))):
+        BaseModelSettings(**field)
