@@ -119,6 +119,10 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # NumPy's products here are small; their threads and torch's only get in each other's way.
         "OPENBLAS_NUM_THREADS": "1",
+        # Ray runs its workers at niceness 15: beside anything else that is busy, one of torch's
+        # threads would wait for a processor, and the others for it.
+        "RAY_worker_niceness": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
         # The scripts a SuperLink starts are found beside this interpreter, environment active
         # or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
