@@ -363,7 +363,7 @@ class FederatedLora(Strategy):
                     "organization": reply.organization,
                     "hash": reply.update_hash.hex(),
                     "examples": reply.num_examples,
-                    **reply.metrics,
+                    "metrics": dict(reply.metrics),
                 },
             )
         else:

@@ -1,5 +1,7 @@
 """Checks each reply before it counts; one that fails is left out and named."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -131,15 +133,26 @@ def check_reply(reply: Message, invitation: Invitation) -> CheckedReply:
     )
 
 
+#: Figures are logged and stored: what a reply may put there is bounded.
+_METRIC_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_MAX_METRICS = 64
+
+
 def finite_metrics(content: RecordDict) -> dict[str, float]:
-    """Return the finite scalar figures of a reply; anything else in its place is left out."""
+    """Return the finite scalar figures of a reply; anything else in its place is left out.
+
+    So are names of another form than ours, and all figures where they are absurdly many.
+    """
     record = content.get(protocol.METRICS)
-    if not isinstance(record, MetricRecord):
+    if not isinstance(record, MetricRecord) or len(record) > _MAX_METRICS:
         return {}
     return {
         name: float(value)
         for name, value in record.items()
-        if isinstance(value, int | float) and np.isfinite(value)
+        if _METRIC_NAME.fullmatch(name)
+        and isinstance(value, int | float)
+        and abs(value) < math.inf
+        and abs(value) < 2**63
     }
 
 

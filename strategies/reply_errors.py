@@ -14,5 +14,7 @@ def error_of(reply: Message | None) -> str:
         return "no answer in time"
     reason = str(reply.error.reason)
     ours = _OURS.findall(reason)
-    line = ours[-1] if ours else " ".join(reason.split())
-    return line[:_MAX_CHARACTERS]
+    line = ours[-1] if ours else reason
+    # The text is a stranger's, and goes to terminals.
+    printable = "".join(c if c.isprintable() else " " for c in line[: 4 * _MAX_CHARACTERS])
+    return " ".join(printable.split())[:_MAX_CHARACTERS]
