@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from client_app.cli import chain, generation, run, verification
-from client_app.cli.output import fail
+from client_app.cli.output import report
 
 app = typer.Typer(
     name="foedus",
@@ -42,11 +42,11 @@ def main() -> None:
     """Run the command; an error that is ours ends as one line, not as a traceback."""
     try:
         app(standalone_mode=True)
-    except _expected_errors() as error:
-        try:
-            fail(f"{error}", 2 if type(error).__name__ == "SettingsError" else 1)
-        except typer.Exit as exit_status:
-            sys.exit(exit_status.exit_code)
+    except Exception as error:
+        if not isinstance(error, _expected_errors()):
+            raise
+        report(str(error))
+        sys.exit(2 if type(error).__name__ == "SettingsError" else 1)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

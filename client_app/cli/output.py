@@ -27,7 +27,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
+def report(message: str) -> None:
+    """Print an error as one line to standard error."""
+    Console(stderr=True, soft_wrap=True).print(
+        f"foedus: {message}", style="red", markup=False, highlight=False
+    )
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Print one line to standard error and exit."""
-    Console(stderr=True).print(f"foedus: {message}", style="red", markup=False, highlight=False)
+    """Print an error as one line to standard error and exit."""
+    report(message)
     raise typer.Exit(status)
