@@ -81,7 +81,7 @@ def test_a_trained_adapter_has_the_same_accuracy_in_plain_transformers_and_peft(
     )
     part = TrainedPart(train_a=False, train_b=True, rank=8)
     update = train(
-        base, data.train[:64], silent, part, TrainingSettings(warmup_steps=1), seed=1
+        base, data.train[:32], silent, part, TrainingSettings(warmup_steps=1), seed=1
     ).arrays
     trained = LoraAdapter(
         {n: (x + update[n] if n in update else x) for n, x in silent.arrays.items()}, start.alpha
@@ -89,7 +89,7 @@ def test_a_trained_adapter_has_the_same_accuracy_in_plain_transformers_and_peft(
     save_adapter(tmp_path / "adapter", trained, base_model=str(folder))
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     peft = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
-    test = list(data.test[:60])
+    test = list(data.test[:30])
     accuracy = evaluate(base, test, trained).accuracy
     assert accuracy == plain_accuracy(peft, folder, test)
     assert accuracy != evaluate(base, test).accuracy

@@ -138,7 +138,7 @@ def test_the_general_texts_loss_is_that_of_plain_transformers(base: BaseModel) -
         count += len(tokens) - 1
     assert general_text_loss(base) == pytest.approx(loss / count, rel=1e-5)
     adapter = start_adapter(base, alpha=64)
-    assert general_text_loss(base, adapter) != pytest.approx(loss / count, rel=1e-2)
+    assert general_text_loss(base, adapter) != pytest.approx(loss / count, rel=2e-5)
 
 
 def test_choices_as_likely_as_one_another_are_no_right_answer(base: BaseModel) -> None:
