@@ -13,13 +13,14 @@ from flwr.serverapp.strategy import Strategy
 from blockchain.canonical import hash_arrays
 from llm.factors import Arrays, arrays_from_adapter
 from strategies import protocol
-from strategies.aggregation import Aggregate, AggregationRule, AggregationState, Contribution
+from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.protocol import RoundReceipt
 from strategies.replies import CheckedReply, Invitation, Verdict, check_reply
 from strategies.reply_errors import error_of
+from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import RoundOutcome
-from strategies.run_archive import RunArchive
+from strategies.run_archive import ArchiveError, RunArchive
 
 #: Told of everything worth a line in the log: the event's name and its particulars.
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -128,16 +129,31 @@ class FederatedLora(Strategy):
         -------
         int
             The last finished round.
+
+        Raises
+        ------
+        ArchiveError
+            If the state on disk is not the one that the round ended with.
+        ChainError
+            If the chain does not hold the last round as it stands on disk.
         """
         last = self._archive.last_prepared_round()
         if last is None:
             self.begin()
             return 0
         outcome = RoundOutcome.from_manifest(self._archive.manifest(last))
-        if last > 0 and not self._archive.is_sealed(last):
+        state = self._archive.state(last)
+        if hash_arrays(state) != outcome.state:
+            raise ArchiveError(
+                f"{self._archive.round_folder(last)}: the state is not the one the round ended "
+                "with; `foedus verify` says what else was altered"
+            )
+        if last > 0 and self._archive.is_sealed(last):
+            self._notary.confirm(outcome)
+        elif last > 0:
             self._seal(outcome)
         self._round = last
-        self._state = self._rule.restore(self._archive.state(last))
+        self._state = self._rule.restore(state)
         for number in range(1, last + 1):
             sealed = RoundOutcome.from_manifest(self._archive.manifest(number))
             self._receipts.update(self._notary.receipts(sealed, self._archive.seal(number)))
@@ -181,16 +197,14 @@ class FederatedLora(Strategy):
         accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
 
         started = time.monotonic()
-        aggregate = self._aggregate(round_number, accepted)
-        if aggregate is None:
-            checked = [_too_few(r) if r.verdict is Verdict.ACCEPTED else r for r in checked]
-        state = self._state if aggregate is None else aggregate.state
-        adapter = arrays_from_adapter(self._rule.adapter(state))
+        result = self._aggregate(round_number, accepted)
+        aggregate, adapter = result.aggregate, result.adapter
+        checked = [result.judged(reply) for reply in checked]
         outcome = RoundOutcome.of(
             round_number=round_number,
             rule=self._rule.name,
             parent=hash_arrays(self.adapter_arrays()),
-            state=state,
+            state=result.state,
             adapter=adapter,
             replies=checked,
             weights={} if aggregate is None else aggregate.weights,
@@ -198,7 +212,7 @@ class FederatedLora(Strategy):
         )
         for reply in accepted:
             self._archive.store_update(reply.arrays or {})
-        self._state = state
+        self._state = result.state
         outcome = self._prepare(
             outcome,
             adapter,
@@ -322,20 +336,15 @@ class FederatedLora(Strategy):
             self._report(checked[-1])
         return checked, absent
 
-    def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> Aggregate | None:
-        """Return what comes of the accepted updates; ``None`` where they are too few to count."""
+    def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> RoundAggregate:
         needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
-        if len(accepted) < needed:
+        result = aggregate_round(self._rule, self._state, round_number, accepted, needed=needed)
+        if result.aggregate is None:
             self._listener(
                 "round-unchanged",
-                {"round": round_number, "accepted": len(accepted), "needed": needed},
+                {"round": round_number, "accepted": len(accepted), "reason": result.reason},
             )
-            return None
-        return self._rule.aggregate(
-            self._state,
-            round_number,
-            [Contribution(r.organization, r.num_examples, r.arrays or {}) for r in accepted],
-        )
+        return result
 
     def _within_norm(self, reply: CheckedReply) -> CheckedReply:
         if reply.verdict is not Verdict.ACCEPTED or self._terms.norm_bound == 0.0:
@@ -394,14 +403,3 @@ class FederatedLora(Strategy):
         self._archive.write_seal(outcome.round, seal)
         self._receipts.update(self._notary.receipts(outcome, seal))
         self._listener("round-sealed", {"round": outcome.round, **seal})
-
-
-def _too_few(reply: CheckedReply) -> CheckedReply:
-    return CheckedReply(
-        reply.organization,
-        Verdict.TOO_FEW,
-        "too few updates were accepted for the round to count",
-        reply.update_hash,
-        reply.num_examples,
-        metrics=reply.metrics,
-    )

@@ -28,6 +28,7 @@ class Verdict(IntEnum):
     WRONG_HASH = 7
     NORM_EXCEEDED = 8
     TOO_FEW = 9
+    NO_AGGREGATE = 10
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from blockchain import merkle
-from blockchain.public_chain import PublicChain
+from blockchain.errors import ChainWasResetError, RecordMismatchError
+from blockchain.public_chain import Phase, PublicChain
 from strategies.protocol import RoundReceipt
 from strategies.round_outcome import RoundOutcome
 
@@ -69,6 +70,29 @@ class RoundNotary:
             "gas_used": receipt.gas_used,
             "updates_root": root.hex(),
         }
+
+    def confirm(self, outcome: RoundOutcome) -> None:
+        """Make sure that a round sealed earlier still stands on the chain as it did.
+
+        Raises
+        ------
+        ChainWasResetError
+            If it is gone from the chain.
+        RecordMismatchError
+            If the chain holds another result of it.
+        """
+        record = self._chain.round(self.task, outcome.round)
+        if record.phase is not Phase.SEALED:
+            raise ChainWasResetError(
+                f"round {outcome.round} was sealed, but the chain at {self._chain.address} does "
+                "not know it: the chain was reset, and a run cannot go on without its rounds; "
+                "start a new one"
+            )
+        if record.manifest_hash != outcome.manifest_hash(self.task):
+            raise RecordMismatchError(
+                f"round {outcome.round} is sealed with manifest 0x{record.manifest_hash.hex()}, "
+                f"on disk lies 0x{outcome.manifest_hash(self.task).hex()}"
+            )
 
     def receipts(self, outcome: RoundOutcome, seal: Mapping[str, Any]) -> dict[str, RoundReceipt]:
         """Return what each organization that replied is owed: its leaf's inclusion proof."""

@@ -76,6 +76,21 @@ class RunArchive:
         """Return ``run.json``."""
         return read_json(self.folder / "run.json")
 
+    def read_settings(self) -> dict[str, Any]:
+        """Return the run configuration that the run was begun with.
+
+        Raises
+        ------
+        ArchiveError
+            If the run failed before it began, or ``run.json`` was altered.
+        """
+        run = self.read_run()
+        settings = run.get("settings")
+        if not isinstance(settings, dict):
+            reason = run.get("error", f"{self.folder / 'run.json'} names no settings")
+            raise ArchiveError(f"run {self.name} has nothing to show: {reason}")
+        return settings
+
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
         """Write ``summary.json`` and return its path."""
         path = self.folder / "summary.json"
@@ -88,8 +103,9 @@ class RunArchive:
         """Store an update under its canonical hash and return the hash (32 bytes)."""
         digest = hash_arrays(arrays)
         path = self.update_path(digest)
-        if not path.exists():
-            write_bytes(path, save(_contiguous(arrays)))
+        content = save(_contiguous(arrays))
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
         return digest
 
     def update_path(self, digest: bytes) -> Path:
@@ -141,12 +157,18 @@ class RunArchive:
             The rule's state after the round.
         save_adapter : callable
             Given a folder, writes the global adapter into it.
+
+        Raises
+        ------
+        ArchiveError
+            If the round is there already.
         """
         final = self.round_folder(round_number)
+        if final.exists():
+            raise ArchiveError(f"{final} is there already: a round is written once")
         partial = final.with_name(final.name + ".partial")
-        for leftover in (partial, final):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        if partial.exists():
+            shutil.rmtree(partial)
         partial.mkdir(parents=True)
         write_bytes(partial / "state.safetensors", save(_contiguous(state)))
         save_adapter(partial / "adapter")
@@ -180,8 +202,22 @@ class RunArchive:
         return max(numbers, default=None)
 
     def manifest(self, round_number: int) -> dict[str, Any]:
-        """Return a round's manifest."""
-        return read_json(self.round_folder(round_number) / "manifest.json")
+        """Return a round's manifest.
+
+        Raises
+        ------
+        ArchiveError
+            If it is missing, or not in the one form in which it was hashed and written.
+        """
+        path = self.round_folder(round_number) / "manifest.json"
+        manifest = read_json(path)
+        try:
+            as_written = canonical_json(manifest)
+        except (TypeError, ValueError) as error:
+            raise ArchiveError(f"{path} was altered: {error}") from error
+        if as_written != path.read_bytes():
+            raise ArchiveError(f"{path} was altered: it is not in canonical form")
+        return manifest
 
     def record(self, round_number: int) -> dict[str, Any]:
         """Return a round's record."""
@@ -276,6 +312,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        _sync_folder(path.parent)
     except BaseException:
         with suppress(FileNotFoundError):
             aside.unlink()

@@ -1,0 +1,353 @@
+"""A federation in one process: functions for organizations, a grid that calls them, a light chain.
+
+The strategy, the archive, the notary, the rules, Flower's own round loop and every file are the
+real ones. The light chain keeps the contract's rules in a dictionary; one test of each kind runs on
+a real Hardhat node instead.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from eth_utils.crypto import keccak
+from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from blockchain import merkle
+from blockchain.canonical import hash_arrays
+from blockchain.errors import ChainError
+from blockchain.public_chain import OpenedTask, Phase, RoundRecord, TaskRecord
+from blockchain.sender import TransactionReceipt
+from llm.adapters import save_adapter
+from llm.factors import arrays_from_adapter
+from strategies import protocol
+from strategies.federated_lora import FederatedLora, Participant, RoundTerms
+from strategies.round_notary import RoundNotary
+from strategies.run_archive import RunArchive
+from strategies.run_parts import adapter_at_scale, aggregation_rule
+from strategies.settings import RunSettings
+from strategies.terms import terms_hash, terms_of
+from tests.aggregation_cases import SHAPES
+from tests.flower_messages import reply_to, sent
+
+NAMES = ("east", "north", "south", "west")
+
+#: Given an honest answer and the round: the answer, another one, an error, or none at all.
+Behaviour = Callable[[RecordDict, int], RecordDict | Error | None]
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: no `except Exception` sees it, and nothing after it runs."""
+
+
+def small_settings(**changes: Any) -> RunSettings:
+    """Settings of a run of four organizations on layers of a few dozen weights."""
+    config = {"organizations": ",".join(NAMES), "rank": 4, "alpha": 8.0, "rounds": 2, "seed": 7}
+    named = {key.replace("_", "-"): value for key, value in changes.items()}
+    data = {"data": "/data/{organization}.jsonl", "records-per-round": 64}
+    return RunSettings.from_run_config({**config, **data, **named})
+
+
+@dataclass
+class LightChain:
+    """The contract's rules, in memory; deterministic, so that two runs can be compared."""
+
+    address: str = "0x" + "11" * 20
+    tasks: dict[bytes, TaskRecord] = field(default_factory=dict)
+    records: dict[tuple[bytes, int], RoundRecord] = field(default_factory=dict)
+    height: int = 0
+
+    def open_task(self, terms: bytes, genesis: bytes) -> OpenedTask:
+        task = keccak(terms + genesis)
+        if task not in self.tasks:
+            receipt = self._mined(b"task", task)
+            self.tasks[task] = TaskRecord(
+                task, self.address, terms, genesis, 0, 0, genesis, receipt.block_number
+            )
+        return OpenedTask(task, self._mined(b"task", task))
+
+    def open_round(self, task: bytes, round: int, parent: bytes) -> TransactionReceipt:
+        known, record = self.task(task), self.round(task, round)
+        if record.phase is Phase.OPEN and record.parent_adapter == parent:
+            return self._mined(b"open", task, round)
+        if round != known.last_round + 1 or parent != known.head_adapter:
+            raise ChainError(f"openRound was refused: round {round}")
+        self.tasks[task] = replace(known, last_round=round)
+        receipt = self._mined(b"open", task, round)
+        self.records[task, round] = RoundRecord(
+            task, round, Phase.OPEN, parent, 0, *[bytes(32)] * 3, receipt.block_number, 0
+        )
+        return receipt
+
+    def seal(
+        self, task: bytes, round: int, root: bytes, leaves: int, manifest: bytes, adapter: bytes
+    ) -> TransactionReceipt:
+        record = self.round(task, round)
+        given = (leaves, root, manifest, adapter)
+        sealed = (
+            record.leaf_count,
+            record.updates_root,
+            record.manifest_hash,
+            record.adapter_hash,
+        )
+        receipt = self._mined(b"seal", task, round)
+        if record.phase is Phase.SEALED and sealed == given:
+            return receipt
+        if record.phase is not Phase.OPEN:
+            raise ChainError(f"seal was refused: round {round} is {record.phase.name}")
+        self.records[task, round] = replace(
+            record,
+            phase=Phase.SEALED,
+            leaf_count=leaves,
+            updates_root=root,
+            manifest_hash=manifest,
+            adapter_hash=adapter,
+            closed_block=receipt.block_number,
+        )
+        self.tasks[task] = replace(self.tasks[task], last_sealed_round=round, head_adapter=adapter)
+        return receipt
+
+    def task(self, task: bytes) -> TaskRecord:
+        if task not in self.tasks:
+            raise ChainError("getTask was refused: RoundsUnknownTask")
+        return self.tasks[task]
+
+    def round(self, task: bytes, round: int) -> RoundRecord:
+        nothing = RoundRecord(task, round, Phase.NONE, bytes(32), 0, *[bytes(32)] * 3, 0, 0)
+        return self.records.get((task, round), nothing)
+
+    def rounds(self, task: bytes) -> list[RoundRecord]:
+        return [self.round(task, n + 1) for n in range(self.task(task).last_round)]
+
+    def is_included(self, leaf: merkle.Leaf, proof: Iterable[bytes]) -> bool:
+        record = self.round(leaf.task, leaf.round)
+        return (
+            record.phase is Phase.SEALED
+            and leaf.index < record.leaf_count
+            and merkle.verify(record.updates_root, leaf, list(proof))
+        )
+
+    def _mined(self, *what: Any) -> TransactionReceipt:
+        digest = hashlib.sha256(repr(what).encode()).digest()
+        self.height += 1
+        return TransactionReceipt(digest, self.height, digest, 21_000)
+
+
+@dataclass
+class LocalGrid(Grid):
+    """Delivers each message to its organization's function, in this process."""
+
+    organizations: Mapping[int, Callable[[Message], Message | None]]
+    sent: list[Message] = field(default_factory=list)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        delivered = [sent(message) for message in messages]
+        self.sent += delivered
+        replies = [self.organizations[m.metadata.dst_node_id](m) for m in delivered]
+        # Replies arrive in any order.
+        return [reply for reply in reversed(replies) if reply is not None]
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def create_message(self, *arguments: Any, **more: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.organizations)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        raise NotImplementedError
+
+
+def honest_update(rule: Any, round_number: int, name: str, rank: int) -> dict[str, Any]:
+    """The update of an organization in a round: random steps, the same every time."""
+    seed = int.from_bytes(hashlib.sha256(f"{round_number} {name}".encode()).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    return {
+        array: rng.normal(scale=0.1, size=shape).astype(np.float32)
+        for array, shape in rule.expected_shapes(round_number, rank).items()
+    }
+
+
+def examples_of(name: str) -> int:
+    """Records an organization uses in a round: a different number for each."""
+    return 8 * (1 + NAMES.index(name))
+
+
+def answer_with(arrays: Mapping[str, Any], round_number: int, name: str) -> RecordDict:
+    """An organization's reply with these arrays."""
+    return RecordDict(
+        {
+            protocol.UPDATE: protocol.array_record(dict(arrays)),
+            protocol.HEADER: protocol.header_record(
+                {
+                    "organization": name,
+                    "round": round_number,
+                    "num-examples": examples_of(name),
+                    "update-hash": hash_arrays(arrays),
+                }
+            ),
+            protocol.METRICS: MetricRecord({"last-loss": 0.5}),
+        }
+    )
+
+
+class Federation:
+    """A run of four organizations under one folder; made again on it, it is a new process.
+
+    Parameters
+    ----------
+    home : Path
+        Its home folder.
+    chain : LightChain or PublicChain
+        Where rounds are sealed.
+    settings : RunSettings, optional
+        The run's settings.
+    behaviours : mapping of str to Behaviour, optional
+        What organizations do instead of the honest thing.
+    killed_at : str, optional
+        Stage of round 2 at which the coordinator dies, one of `STAGES`.
+    """
+
+    STAGES = (
+        "round opened",
+        "updates stored",
+        "adapter half written",
+        "prepared",
+        "sealed on chain",
+        "seal noted",
+    )
+
+    def __init__(
+        self,
+        home: Path,
+        chain: Any,
+        settings: RunSettings | None = None,
+        behaviours: Mapping[str, Behaviour] | None = None,
+        killed_at: str | None = None,
+    ) -> None:
+        self.settings = settings or small_settings()
+        self.chain = chain
+        self.archive = RunArchive(home / "runs" / "treaty")
+        self.rule = aggregation_rule(self.settings, SHAPES)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._behaviours = dict(behaviours or {})
+        self._killed_at = killed_at
+        terms = terms_of(self.settings, run=self.archive.name, model_fingerprint="ab" * 32)
+        genesis = hash_arrays(arrays_from_adapter(self.rule.adapter(self.rule.initial_state())))
+        self.task = chain.open_task(terms_hash(terms), genesis).task
+        self.archive.write_run(
+            {
+                "settings": self.settings.to_run_config(),
+                "terms": terms,
+                "task": self.task.hex(),
+                "status": "running",
+            }
+        )
+        self.notary = RoundNotary(chain, self.task)
+        self.nodes = {name: 100 + number for number, name in enumerate(NAMES)}
+        self.grid = LocalGrid({self.nodes[name]: self._organization(name) for name in NAMES})
+        self.strategy = FederatedLora(
+            rule=self.rule,
+            archive=self.archive,
+            notary=self.notary,
+            participants=[
+                Participant(name, self.nodes[name], self.settings.rank_of(name)) for name in NAMES
+            ],
+            terms=RoundTerms(
+                min_organizations=self.settings.min_organizations,
+                max_examples=self.settings.records_per_round,
+                norm_bound=self.settings.norm_bound,
+                deadline=60.0,
+            ),
+            save_adapter=self._save_adapter,
+            listener=self._listen,
+        )
+        if killed_at is not None:
+            self._arm(killed_at)
+
+    def run(self) -> "Federation":
+        """Begin or resume, and go on to the last round."""
+        done = self.strategy.resume()
+        if done < self.settings.rounds:
+            self.strategy.start(
+                grid=self.grid,
+                initial_arrays=protocol.array_record(self.strategy.adapter_arrays()),
+                num_rounds=self.settings.rounds - done,
+                timeout=60.0,
+            )
+        return self
+
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
+        """The particulars of every event of one kind."""
+        return [particulars for event, particulars in self.events if event == kind]
+
+    def manifest_entries(self, round_number: int) -> dict[str, dict[str, Any]]:
+        """The manifest's line of each organization that replied."""
+        updates = self.archive.manifest(round_number)["updates"]
+        return {entry["organization"]: entry for entry in updates}
+
+    def files(self) -> dict[str, bytes]:
+        """Everything that a round leaves, but for timings and the seal's block."""
+        return {
+            path.relative_to(self.archive.folder).as_posix(): path.read_bytes()
+            for path in sorted(self.archive.folder.rglob("*"))
+            if path.is_file() and path.name not in {"record.json", "seal.json", "run.json"}
+        }
+
+    def _organization(self, name: str) -> Callable[[Message], Message | None]:
+        def answer(message: Message) -> Message | None:
+            round_number = int(message.metadata.group_id)
+            update = honest_update(self.rule, round_number, name, self.settings.rank_of(name))
+            content = answer_with(update, round_number, name)
+            behaviour = self._behaviours.get(name)
+            reply = content if behaviour is None else behaviour(content, round_number)
+            return None if reply is None else reply_to(message, reply)
+
+        return answer
+
+    def _save_adapter(self, round_number: int, arrays: Any, folder: Path) -> None:
+        if self._killed_at == "adapter half written" and round_number == 2:
+            folder.mkdir()
+            (folder / "adapter_model.safetensors").write_bytes(b"half")
+            raise KilledError
+        save_adapter(folder, adapter_at_scale(arrays, self.settings), base_model="tiny")
+
+    def _listen(self, event: str, particulars: Mapping[str, Any]) -> None:
+        self.events.append((event, dict(particulars)))
+        dies = {"round opened": "round-opened", "seal noted": "round-sealed"}
+        if dies.get(self._killed_at or "") == event and particulars["round"] == 2:
+            raise KilledError
+
+    def _arm(self, stage: str) -> None:
+        """Let the second call of one step be the last thing the process does."""
+        place, step = {
+            "updates stored": (self.archive, "prepare_round"),
+            "prepared": (self.notary, "seal"),
+            "sealed on chain": (self.archive, "write_seal"),
+        }.get(stage, (None, ""))
+        if place is None:
+            return
+        real = getattr(place, step)
+
+        def until_round_two(*arguments: Any, **more: Any) -> Any:
+            first = arguments[0]
+            number = first if isinstance(first, int) else first.round
+            if number == 2:
+                raise KilledError
+            return real(*arguments, **more)
+
+        setattr(place, step, until_round_two)

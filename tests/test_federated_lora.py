@@ -1,0 +1,381 @@
+"""The strategy: rounds equal the plain aggregation, bad organizations are left out, runs resume."""
+
+import re
+
+import numpy as np
+import pytest
+from flwr.app import Error, RecordDict
+
+from blockchain.canonical import hash_arrays
+from blockchain.errors import ChainError, ChainWasResetError
+from blockchain.merkle import Leaf, organization_id
+from blockchain.public_chain import Phase
+from llm.factors import A_SUFFIX, B_SUFFIX, arrays_from_adapter
+from strategies import protocol
+from strategies.aggregation import RULE_NAMES, Contribution
+from strategies.protocol import RoundReceipt
+from strategies.replies import Verdict
+from strategies.run_archive import ArchiveError
+from tests.small_federation import (
+    NAMES,
+    Federation,
+    KilledError,
+    LightChain,
+    answer_with,
+    examples_of,
+    honest_update,
+    small_settings,
+)
+
+pytestmark = pytest.mark.usefixtures("flower_task")
+pytest_plugins = ["tests.chain_fixtures"]
+
+
+def aggregated_plainly(federation, rounds=2, without=()):
+    """State and weights by the rule alone: no Flower, no chain, no disk."""
+    rule, state, weights = federation.rule, federation.rule.initial_state(), {}
+    for number in range(1, rounds + 1):
+        contributions = [
+            Contribution(
+                name,
+                examples_of(name),
+                honest_update(rule, number, name, federation.settings.rank_of(name)),
+            )
+            for name in NAMES
+            if (name, number) not in without
+        ]
+        aggregate = rule.aggregate(state, number, contributions)
+        state, weights = aggregate.state, aggregate.weights
+    return state, weights
+
+
+def in_round_one(answer):
+    """A behaviour that is honest in every other round."""
+    return lambda content, number: answer(content) if number == 1 else content
+
+
+def with_header(content, **changes):
+    header = {**content[protocol.HEADER], **{k.replace("_", "-"): v for k, v in changes.items()}}
+    return RecordDict({**content, protocol.HEADER: protocol.header_record(header)})
+
+
+def with_update(content, change):
+    arrays = {name: array.numpy().copy() for name, array in content[protocol.UPDATE].items()}
+    change(arrays)
+    return answer_with(arrays, content[protocol.HEADER]["round"], "south")
+
+
+def poisoned(value):
+    def change(arrays):
+        next(iter(arrays.values()))[0, 0] = value
+
+    return lambda content: with_update(content, change)
+
+
+def without_a_layer(content):
+    return with_update(content, lambda arrays: arrays.pop(next(iter(arrays))))
+
+
+RULES_AND_STATISTICS = [
+    *[{"aggregation": rule} for rule in RULE_NAMES],
+    {"robust": "norm-clip", "clip_norm": 0.5},
+    {"robust": "trimmed-mean"},
+    {"robust": "geometric-median"},
+    {"robust": "multi-krum", "byzantine": 0},
+    {"ranks": "east=1,west=3"},
+    {"aggregation": "flora", "ranks": "east=1,west=3"},
+    {"weight_cap": 0.3},
+]
+
+
+@pytest.mark.parametrize("changes", RULES_AND_STATISTICS, ids=str)
+def test_two_rounds_equal_the_plain_aggregation_of_the_same_updates(tmp_path, changes):
+    federation = Federation(tmp_path, LightChain(), small_settings(**changes)).run()
+    state, weights = aggregated_plainly(federation)
+    assert hash_arrays(federation.archive.state(2)) == hash_arrays(state.to_arrays())
+    adapter = arrays_from_adapter(federation.rule.adapter(state))
+    assert hash_arrays(federation.archive.adapter_arrays(2)) == hash_arrays(adapter)
+    assert federation.chain.round(federation.task, 2).adapter_hash == hash_arrays(adapter)
+    assert any(array.any() for name, array in adapter.items() if name.endswith(B_SUFFIX))
+    entries = federation.manifest_entries(2)
+    assert {n: float.fromhex(e["weight"]) for n, e in entries.items()} == weights
+    assert federation.strategy.last_round == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (lambda content: with_header(content, organization="north"), Verdict.WRONG_ORGANIZATION),
+        (lambda content: with_header(content, round=2), Verdict.WRONG_ROUND),
+        (lambda content: with_header(content, num_examples=65), Verdict.MALFORMED),
+        (lambda _: RecordDict(), Verdict.MALFORMED),
+        (without_a_layer, Verdict.WRONG_NAMES),
+        (poisoned(np.nan), Verdict.NOT_FINITE),
+        (lambda content: with_header(content, update_hash=bytes(32)), Verdict.WRONG_HASH),
+    ],
+    ids=lambda value: value.name if isinstance(value, Verdict) else "",
+)
+def test_a_rejected_organization_is_left_out_and_named_and_the_round_goes_on(
+    tmp_path, answer, code
+):
+    federation = Federation(tmp_path, LightChain(), behaviours={"south": in_round_one(answer)})
+    federation.run()
+    state, _ = aggregated_plainly(federation, without={("south", 1)})
+    assert hash_arrays(federation.archive.state(2)) == hash_arrays(state.to_arrays())
+    (rejection,) = federation.events_of("update-rejected")
+    assert (rejection["organization"], rejection["code"]) == ("south", code.name)
+    entry = federation.manifest_entries(1)["south"]
+    assert (entry["verdict"], float.fromhex(entry["weight"])) == (code, 0.0)
+    assert federation.archive.record(1)["reasons"] == {"south": rejection["reason"]}
+    assert federation.manifest_entries(2)["south"]["verdict"] == Verdict.ACCEPTED
+    # A rejected reply has a leaf as well, and its sender a receipt that says why.
+    assert federation.chain.round(federation.task, 1).leaf_count == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(lambda _: None, "late"), (lambda _: Error(0, "OrganizationError: no disk"), "failed")],
+)
+def test_an_absent_organization_is_named_with_the_reason_and_the_round_goes_on(
+    tmp_path, answer, reason
+):
+    federation = Federation(tmp_path, LightChain(), behaviours={"south": in_round_one(answer)})
+    federation.run()
+    state, _ = aggregated_plainly(federation, without={("south", 1)})
+    assert hash_arrays(federation.archive.state(2)) == hash_arrays(state.to_arrays())
+    assert federation.archive.manifest(1)["absent"] == {"south": reason}
+    (absence,) = federation.events_of("organization-absent")
+    assert (absence["organization"], absence["reason"]) == ("south", reason)
+    assert absence["error"] in ("no answer in time", "no disk")
+    assert federation.chain.round(federation.task, 1).leaf_count == 3
+
+
+def test_too_few_updates_leave_the_adapter_as_it_was_and_the_round_is_sealed(tmp_path):
+    silent = in_round_one(lambda _: None)
+    federation = Federation(
+        tmp_path,
+        LightChain(),
+        behaviours={"east": silent, "north": silent, "south": in_round_one(poisoned(np.inf))},
+    ).run()
+    record = federation.chain.round(federation.task, 1)
+    assert record.phase is Phase.SEALED
+    assert record.adapter_hash == record.parent_adapter
+    assert federation.archive.adapter_folder(1).is_dir()
+    entries = federation.manifest_entries(1)
+    assert {name: entry["verdict"] for name, entry in entries.items()} == {
+        "south": Verdict.NOT_FINITE,
+        "west": Verdict.TOO_FEW,
+    }
+    (event,) = federation.events_of("round-unchanged")
+    assert (event["round"], event["accepted"]) == (1, 1)
+    state, _ = aggregated_plainly(federation, without={(name, 1) for name in NAMES[:3]})
+    assert federation.archive.last_prepared_round() == 2
+    assert hash_arrays(federation.archive.state(2)) != hash_arrays(state.to_arrays())
+
+
+def test_nobody_answering_seals_an_empty_round(tmp_path):
+    behaviours = {name: in_round_one(lambda _: None) for name in NAMES}
+    federation = Federation(tmp_path, LightChain(), behaviours=behaviours).run()
+    record = federation.chain.round(federation.task, 1)
+    assert (record.phase, record.leaf_count, record.updates_root) == (Phase.SEALED, 0, bytes(32))
+
+
+def test_updates_that_are_finite_but_sum_beyond_float32_change_nothing_and_end_nothing(tmp_path):
+    def huge(content, _):
+        return with_update(
+            content, lambda arrays: [array.fill(3.4e38) for array in arrays.values()]
+        )
+
+    settings = small_settings(organizations="south", min_organizations=1, rounds=3)
+    federation = Federation(tmp_path, LightChain(), settings, {"south": huge})
+    federation.strategy._participants = federation.strategy._participants[2:3]
+    federation.run()
+    assert federation.manifest_entries(1)["south"]["verdict"] == Verdict.ACCEPTED
+    for number in (2, 3):
+        assert federation.manifest_entries(number)["south"]["verdict"] == Verdict.NO_AGGREGATE
+        record = federation.chain.round(federation.task, number)
+        assert record.adapter_hash == record.parent_adapter
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_an_update_beyond_the_norm_bound_is_rejected_with_both_norms(tmp_path, rule):
+    settings = small_settings(aggregation=rule, norm_bound=1000.0)
+    federation = Federation(
+        tmp_path, LightChain(), settings, {"south": in_round_one(poisoned(1e5))}
+    ).run()
+    (rejection,) = federation.events_of("update-rejected")
+    assert rejection["code"] == "NORM_EXCEEDED"
+    assert re.fullmatch(r"the update's norm is \S+, the terms allow 1000", rejection["reason"])
+    assert {e["verdict"] for n, e in federation.manifest_entries(1).items() if n != "south"} == {0}
+
+
+def test_with_a_frozen_a_neither_message_nor_reply_ever_carries_it(tmp_path):
+    federation = Federation(tmp_path, LightChain()).run()
+    travelled = [m.content[protocol.ADAPTER] for m in federation.grid.sent]
+    travelled += [m.content[protocol.ADAPTER] for m in federation.strategy.closing_messages()]
+    assert len(travelled) == 12
+    assert not any(name.endswith(A_SUFFIX) for record in travelled for name in record)
+    # Nothing has moved before the first round.
+    assert [len(record) for record in travelled[:4]] == [0] * 4
+    assert [len(record) for record in travelled[4:]] == [4] * 8
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_what_travels_and_what_the_seed_gives_are_the_whole_adapter(tmp_path, rule):
+    federation = Federation(tmp_path, LightChain(), small_settings(aggregation=rule)).run()
+    initial = arrays_from_adapter(federation.rule.adapter(federation.rule.initial_state()))
+    for message in federation.strategy.closing_messages():
+        sent = {n: a.numpy() for n, a in message.content[protocol.ADAPTER].items()}
+        header = message.content[protocol.HEADER]
+        assert hash_arrays({**initial, **sent}) == header["adapter-hash"]
+        assert header["adapter-hash"] == hash_arrays(federation.archive.adapter_arrays(2))
+
+
+def receipts_of(messages):
+    return {
+        message.content[protocol.HEADER]["organization"]: RoundReceipt.from_header(
+            message.content[protocol.HEADER]
+        )
+        for message in messages
+    }
+
+
+def test_every_organization_gets_a_receipt_that_proves_its_reply_accepted_or_not(tmp_path):
+    federation = Federation(
+        tmp_path, LightChain(), behaviours={"south": in_round_one(poisoned(np.nan))}
+    ).run()
+    assert set(receipts_of(federation.grid.sent[:4]).values()) == {None}
+    for number, messages in (
+        (1, federation.grid.sent[4:8]),
+        (2, federation.strategy.closing_messages()),
+    ):
+        for name, receipt in receipts_of(messages).items():
+            entry = federation.manifest_entries(number)[name]
+            assert receipt.round == number
+            assert receipt.update_hash.hex() == entry["update"]
+            assert receipt.verdict == entry["verdict"]
+            assert receipt.transaction == federation.archive.seal(number)["transaction"]
+            leaf = Leaf(
+                federation.task,
+                number,
+                receipt.index,
+                organization_id(name),
+                receipt.verdict,
+                receipt.update_hash,
+            )
+            assert federation.chain.is_included(leaf, receipt.proof)
+
+
+def test_one_that_was_late_keeps_the_receipt_of_its_last_reply(tmp_path):
+    federation = Federation(
+        tmp_path, LightChain(), behaviours={"south": lambda c, n: None if n == 2 else c}
+    ).run()
+    receipts = receipts_of(federation.strategy.closing_messages())
+    assert receipts["south"].round == 1
+    assert receipts["east"].round == 2
+
+
+def test_a_hostile_figure_cannot_pass_for_the_logs_own_words(tmp_path):
+    def boasting(content, _):
+        content[protocol.METRICS]["organization"] = 1.0
+        content[protocol.METRICS]["hash"] = 2.0
+        return content
+
+    federation = Federation(tmp_path, LightChain(), behaviours={"south": boasting}).run()
+    accepted = federation.events_of("update-accepted")
+    assert [event["organization"] for event in accepted] == [*NAMES, *NAMES]
+    assert all(re.fullmatch("[0-9a-f]{64}", event["hash"]) for event in accepted)
+
+
+@pytest.mark.parametrize("rule", ["ffa", "alternating", "flora", "accumulators"])
+@pytest.mark.parametrize("stage", Federation.STAGES)
+def test_a_run_killed_at_any_stage_resumes_to_the_same_bits(tmp_path, stage, rule):
+    settings = small_settings(rounds=3, aggregation=rule)
+    whole = Federation(tmp_path / "whole", LightChain(), settings).run()
+    chain = LightChain()
+    killed = Federation(tmp_path / "killed", chain, settings, killed_at=stage)
+    with pytest.raises(KilledError):
+        killed.run()
+    resumed = Federation(tmp_path / "killed", chain, settings).run()
+    assert resumed.files() == whole.files()
+    assert chain.task(resumed.task).head_adapter == whole.chain.task(whole.task).head_adapter
+    for number in (1, 2, 3):
+        assert resumed.archive.is_sealed(number)
+        assert (
+            resumed.archive.seal(number)["updates_root"]
+            == (whole.archive.seal(number)["updates_root"])
+        )
+    assert receipts_of(resumed.strategy.closing_messages()) == receipts_of(
+        whole.strategy.closing_messages()
+    )
+
+
+def test_a_finished_run_resumes_to_nothing_left_to_do(tmp_path):
+    chain = LightChain()
+    before = Federation(tmp_path, chain).run().files()
+    again = Federation(tmp_path, chain).run()
+    assert again.grid.sent == []
+    assert again.files() == before
+
+
+def test_a_state_altered_between_kill_and_resume_is_not_gone_on_from(tmp_path):
+    chain = LightChain()
+    with pytest.raises(KilledError):
+        Federation(tmp_path, chain, killed_at="prepared").run()
+    again = Federation(tmp_path, chain)
+    path = again.archive.round_folder(2) / "state.safetensors"
+    altered = bytearray(path.read_bytes())
+    altered[-1] ^= 1
+    path.write_bytes(altered)
+    with pytest.raises(ArchiveError, match="the state is not the one"):
+        again.run()
+    assert chain.round(again.task, 2).phase is Phase.OPEN
+
+
+def test_a_chain_that_was_reset_is_said_and_the_run_does_not_go_on(tmp_path):
+    with pytest.raises(KilledError):
+        Federation(tmp_path, LightChain(), killed_at="round opened").run()
+    with pytest.raises(ChainWasResetError, match="round 1 was sealed, but the chain"):
+        Federation(tmp_path, LightChain()).run()
+
+
+def test_a_chain_that_refuses_a_seal_ends_the_run_with_the_round_prepared(tmp_path):
+    federation = Federation(tmp_path, LightChain())
+
+    def refuse(*_):
+        raise ChainError("seal was refused")
+
+    federation.chain.seal = refuse
+    with pytest.raises(ChainError, match="refused"):
+        federation.run()
+    assert federation.archive.is_prepared(1)
+    assert not federation.archive.is_sealed(1)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("stage", [None, "prepared", "sealed on chain"])
+def test_on_a_real_chain_two_rounds_come_to_the_same_adapter_killed_or_not(tmp_path, chain, stage):
+    # Terms that name the stage: each case is a task of its own on the one contract.
+    settings = small_settings(max_tokens=64 + len(stage or ""))
+    if stage is not None:
+        with pytest.raises(KilledError):
+            Federation(tmp_path, chain, settings, killed_at=stage).run()
+    federation = Federation(tmp_path, chain, settings).run()
+    state, _ = aggregated_plainly(federation)
+    adapter = hash_arrays(arrays_from_adapter(federation.rule.adapter(state)))
+    records = chain.rounds(federation.task)
+    assert [record.phase for record in records] == [Phase.SEALED] * 2
+    assert records[1].adapter_hash == adapter == chain.task(federation.task).head_adapter
+    for name, receipt in receipts_of(federation.strategy.closing_messages()).items():
+        leaf = Leaf(
+            federation.task,
+            receipt.round,
+            receipt.index,
+            organization_id(name),
+            receipt.verdict,
+            receipt.update_hash,
+        )
+        assert chain.is_included(leaf, receipt.proof)
+    seal = federation.archive.seal(2)
+    assert seal["block"] == records[1].closed_block
+    assert seal["updates_root"] == records[1].updates_root.hex()
