@@ -161,6 +161,7 @@ class Organization:
         """End a run: check the last receipt, evaluate base and final adapter on the test rows."""
         request = self._read(content)
         record = self._record(request.task)
+        self._check_sealed(request)
         self._check_receipt(request, record)
         data = self._data()
         base = self._base()
@@ -206,10 +207,16 @@ class Organization:
                 f"the received adapter hashes to 0x{computed.hex()}, the message says "
                 f"0x{stated.hex()}"
             )
+        rank = protocol.integer(header, "rank")
+        if rank != self._settings.rank_of(self.name):
+            raise CoordinatorError(
+                f"the message asks for rank {rank}, the terms say "
+                f"{self._settings.rank_of(self.name)}"
+            )
         return _Request(
             task=protocol.digest(header, "task"),
             round=protocol.integer(header, "round"),
-            rank=protocol.integer(header, "rank"),
+            rank=rank,
             adapter=adapter,
             receipt=RoundReceipt.from_header(header),
         )
@@ -235,6 +242,15 @@ class Organization:
             raise CoordinatorError(
                 f"round {request.round} opened on adapter 0x{on_chain.parent_adapter.hex()}, "
                 f"the coordinator sent 0x{digest.hex()}"
+            )
+
+    def _check_sealed(self, request: _Request) -> None:
+        on_chain = self._chain.round(request.task, request.round)
+        digest = hash_arrays(request.adapter)
+        if on_chain.phase is not Phase.SEALED or on_chain.adapter_hash != digest:
+            raise CoordinatorError(
+                f"round {request.round} is {on_chain.phase.name.lower()} on chain with adapter "
+                f"0x{on_chain.adapter_hash.hex()}, the coordinator sent 0x{digest.hex()} as final"
             )
 
     def _check_receipt(self, request: _Request, record: OwnRecord) -> None:

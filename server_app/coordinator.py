@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from flwr.serverapp import Grid
 
 from blockchain.canonical import hash_arrays
@@ -25,8 +26,9 @@ from strategies import protocol
 from strategies.aggregation import AggregationRule
 from strategies.federated_lora import FederatedLora, Participant, RoundTerms
 from strategies.round_notary import RoundNotary
-from strategies.run_archive import RunArchive, newest_run
+from strategies.run_archive import RunArchive
 from strategies.run_chain import open_writing_chain
+from strategies.run_folder import run_folder
 from strategies.run_parts import (
     adapter_at_scale,
     aggregation_rule,
@@ -39,16 +41,33 @@ from strategies.terms import differing_terms, terms_hash, terms_of
 
 
 def coordinate(settings: RunSettings, grid: Grid) -> None:
-    """Train, close and summarize one run; what happened is in its folder, whatever happens."""
+    """Train, close and summarize one run; what happened is in its folder, whatever happens.
+
+    Raises
+    ------
+    SettingsError
+        If the settings do not fit the run they name; its folder stays as it is.
+    """
     started = time.monotonic()
-    archive = _archive(settings)
+    archive = RunArchive(run_folder(settings))
+    try:
+        # The lock goes with the process, however that ends.
+        with FileLock(archive.folder / "run.lock", timeout=0):
+            _carry_out(settings, grid, archive, started)
+    except Timeout as error:
+        raise SettingsError(f"resume: run {archive.name!r} is being carried out now") from error
+
+
+def _carry_out(settings: RunSettings, grid: Grid, archive: RunArchive, started: float) -> None:
     log = RunLog(archive.folder / "run.log")
     try:
         _run(settings, grid, archive, log, started)
     except BaseException as error:
-        log("run-failed", {"error": f"{type(error).__name__}: {error}"})
-        run = archive.read_run() if (archive.folder / "run.json").exists() else {}
-        archive.write_run({**run, "status": "failed", "error": f"{type(error).__name__}: {error}"})
+        line = f"{type(error).__name__}: {error}"
+        log("run-failed", {"error": line})
+        if not isinstance(error, SettingsError):
+            run = archive.read_run() if (archive.folder / "run.json").exists() else {}
+            archive.write_run({**run, "status": "failed", "error": line})
         raise
 
 
@@ -100,28 +119,6 @@ def _run(
     path = archive.write_summary(summary)
     archive.write_run({**archive.read_run(), "status": "finished"})
     log("run-finished", {"summary": str(path)})
-
-
-def _archive(settings: RunSettings) -> RunArchive:
-    """Return the folder of a new run, or of the one to resume."""
-    home = settings.home_path
-    if not settings.resume:
-        name = settings.run_name or datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        folder = home / "runs" / name
-        if (folder / "run.json").exists():
-            raise SettingsError(
-                f"run-name: {name!r} exists under {home}; choose another, or set resume=true"
-            )
-        return RunArchive(folder)
-    if settings.run_name:
-        folder = home / "runs" / settings.run_name
-        if not (folder / "run.json").exists():
-            raise SettingsError(f"resume: there is no run {settings.run_name!r} under {home}")
-        return RunArchive(folder)
-    archive = newest_run(home, unfinished=True)
-    if archive is None:
-        raise SettingsError(f"resume: there is no unfinished run under {home}")
-    return archive
 
 
 def _run_entry(

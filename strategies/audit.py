@@ -19,8 +19,8 @@ from strategies.replies import Verdict
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, file_digests
 from strategies.run_parts import aggregation_rule
-from strategies.settings import RunSettings
-from strategies.terms import terms_hash
+from strategies.settings import RunSettings, SettingsError
+from strategies.terms import differing_terms, terms_hash, terms_of
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,16 @@ def audit(
     if "task" not in run:
         yield Check(0, "task", False, f"run {archive.name} never opened a task on the chain")
         return
-    task = bytes.fromhex(run["task"])
     try:
+        task = bytes.fromhex(run["task"])
         on_chain = chain.task(task)
         sealed = [record for record in chain.rounds(task) if record.phase is Phase.SEALED]
-    except ChainError as error:
-        yield Check(0, "task", False, str(error))
+        settings = RunSettings.from_run_config(archive.read_settings())
+        yield _equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
+        yield _check_settings(archive, settings, run["terms"])
+    except (ChainError, ArchiveError, SettingsError, KeyError, TypeError, ValueError) as error:
+        yield Check(0, "task", False, f"{archive.folder / 'run.json'}: {error}")
         return
-    yield _equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
-    settings = RunSettings.from_run_config(run["settings"])
     last = archive.last_prepared_round() or 0
     yield Check(
         0,
@@ -90,6 +91,13 @@ def audit(
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain.genesis_adapter))
     for record in rounds:
         yield from _guarded(record.round, partial(_check_round, archive, settings, record, task))
+
+
+def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[str, Any]) -> Check:
+    """Hold the settings by which the audit recomputes against the terms hashed on chain."""
+    stated = terms_of(settings, run=archive.name, model_fingerprint=terms["model-fingerprint"])
+    differences = differing_terms(terms, stated)
+    return Check(0, "settings", not differences, "; ".join(differences[:3]))
 
 
 def _check_genesis(archive: RunArchive, settings: RunSettings, genesis: bytes) -> Iterator[Check]:
@@ -128,7 +136,7 @@ def _check_round(
             continue
         yield Check(number, f"update of {entry.organization}", True)
         contributions.append(Contribution(entry.organization, entry.num_examples, update))
-    yield _check_aggregate(archive, settings, outcome, contributions)
+    yield from _check_aggregate(archive, settings, outcome, contributions)
 
 
 def _check_aggregate(
@@ -136,20 +144,34 @@ def _check_aggregate(
     settings: RunSettings,
     outcome: RoundOutcome,
     contributions: list[Contribution],
-) -> Check:
+) -> Iterator[Check]:
     number = outcome.round
     accepted = sum(entry.verdict == Verdict.ACCEPTED for entry in outcome.entries)
     if len(contributions) < accepted:
-        return Check(number, "aggregate", False, "cannot be recomputed: an update is missing")
+        yield Check(number, "aggregate", False, "cannot be recomputed: an update is missing")
+        return
     rule = _rule(settings, archive.adapter_arrays(0))
     before = rule.restore(archive.state(number - 1))
-    after = rule.aggregate(before, number, contributions).state if contributions else before
-    if rule.tolerance == 0.0 or not contributions:
-        return _equal(number, "aggregate", hash_arrays(after.to_arrays()), outcome.state)
+    if not contributions:
+        unchanged = hash_arrays(before.to_arrays())
+        yield _equal(number, "aggregate", unchanged, outcome.state)
+        return
+    aggregate = rule.aggregate(before, number, contributions)
+    stated = {e.organization: e.weight for e in outcome.entries if e.verdict == Verdict.ACCEPTED}
+    yield Check(
+        number,
+        "weights",
+        stated == aggregate.weights,
+        f"the manifest says {stated}, recomputed {aggregate.weights}",
+    )
+    after = aggregate.state
+    if rule.tolerance == 0.0:
+        yield _equal(number, "aggregate", hash_arrays(after.to_arrays()), outcome.state)
+        return
     distance = adapter_distance(
         rule.adapter(after), adapter_from_arrays(archive.adapter_arrays(number))
     )
-    return Check(
+    yield Check(
         number,
         "aggregate",
         distance <= rule.tolerance,
@@ -159,13 +181,15 @@ def _check_aggregate(
 
 def _check_files(archive: RunArchive, outcome: RoundOutcome) -> Check:
     folder = archive.round_folder(outcome.round)
-    found = {name: digest for name, digest in file_digests(folder).items() if name in outcome.files}
+    found = file_digests(folder)
     altered = [name for name, digest in outcome.files.items() if found.get(name) != digest]
+    # Whoever loads the adapter loads its whole folder: what was put there later counts as well.
+    added = [name for name in found if name.startswith("adapter/") and name not in outcome.files]
     return Check(
         outcome.round,
         "stored files",
-        not altered,
-        "altered or missing: " + ", ".join(str(folder / name) for name in altered),
+        not altered and not added,
+        "altered, missing or added: " + ", ".join(str(folder / name) for name in altered + added),
     )
 
 
@@ -190,5 +214,5 @@ def _guarded(round_number: int, checks: Callable[[], Iterator[Check]]) -> Iterat
     """Turn what is unreadable on disk into a check that fails, naming the file."""
     try:
         yield from checks()
-    except (ArchiveError, ValueError) as error:
+    except (ArchiveError, ValueError, TypeError, OverflowError) as error:
         yield Check(round_number, "readable", False, str(error))

@@ -1,7 +1,9 @@
 """``foedus``: the command itself, and how its errors end."""
 
 import importlib.metadata
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -40,6 +42,8 @@ def _main(
 
 def main() -> None:
     """Run the command; an error that is ours ends as one line, not as a traceback."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _exit)
     try:
         app(standalone_mode=True)
     except Exception as error:
@@ -47,6 +51,11 @@ def main() -> None:
             raise
         report(str(error))
         sys.exit(2 if type(error).__name__ == "SettingsError" else 1)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    # As an exception, so that what the command started is stopped on the way out.
+    sys.exit(128 + number)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from client_app.cli.output import AsJson, Home, console, print_json
 from client_app.cli.verification import chosen_run
@@ -38,7 +39,7 @@ def generate(
     from strategies.settings import RunSettings, cache_folder
 
     archive = chosen_run(home, run_name)
-    settings = RunSettings.from_run_config(archive.read_run()["settings"])
+    settings = RunSettings.from_run_config(archive.read_settings())
     folder = adapter_folder or archive.adapter_folder(archive.last_prepared_round() or 0)
     base = load_base_model(base_model_settings(settings), cache_folder(archive.home))
     question = (Message("user", prompt),) if chat else prompt
@@ -51,6 +52,8 @@ def generate(
     if as_json:
         print_json({"prompt": prompt, "adapter_folder": str(folder), **answers})
         return
-    table = Table("base", f"adapter of run {archive.name}", title=prompt, show_lines=True)
-    table.add_row(answers["base"], answers["adapter"])
+    # As text: what a model says may look like markup.
+    title = Text(prompt)
+    table = Table("base", f"adapter of run {archive.name}", title=title, show_lines=True)
+    table.add_row(Text(answers["base"]), Text(answers["adapter"]))
     console.print(table)

@@ -3,7 +3,6 @@
 import re
 import time
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +42,7 @@ def run(
     Examples: `foedus run`, `foedus run -c rounds=3 -c 'aggregation="fedit"'`,
     `foedus run --resume`
     """
+    from strategies.run_folder import run_folder
     from strategies.settings import RunSettings, foedus_home
 
     overrides = _parse_overrides(run_config or [])
@@ -50,9 +50,8 @@ def run(
     if resume:
         overrides["resume"] = True
     settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
-    if not settings.run_name:
-        overrides["run-name"] = _run_name(settings)
-        settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
+    overrides["run-name"] = run_folder(settings).name
+    settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
 
     started = time.monotonic()
     _prepare(settings)
@@ -79,17 +78,6 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
             # A bare word is a string: quoting twice for the shell is nobody's wish.
             overrides[key.strip()] = value.strip()
     return overrides
-
-
-def _run_name(settings: "RunSettings") -> str:
-    from strategies.run_archive import newest_run
-
-    if not settings.resume:
-        return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    archive = newest_run(settings.home_path, unfinished=True)
-    if archive is None:
-        fail(f"there is no unfinished run under {settings.home_path}", 2)
-    return archive.name
 
 
 def app_folder() -> Path:
@@ -121,9 +109,13 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
         with RunDisplay(settings, folder, progress_console) as display:
             status = _wait(superlink, run_id, display)
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    if entry.get("status") != "finished":
-        reason = entry.get("error") or _last_error(superlink.log) or f"Flower says {status}"
-        fail(f"the run failed: {reason} (log: {folder / 'run.log'}, {superlink.log})")
+    # Flower's status alone does not say it, nor does the entry: it may be an earlier attempt's.
+    if entry.get("status") != "finished" or status != "finished:completed":
+        reason = display.failure or _last_error(superlink.log) or f"Flower says {status}"
+        fail(
+            f"the run failed: {reason} (log: {folder / 'run.log'}, {superlink.log})",
+            2 if reason.startswith("SettingsError") else 1,
+        )
     return read_json(RunArchive(folder).folder / "summary.json")
 
 

@@ -39,6 +39,8 @@ class RunDisplay:
         self._console = console
         self._read = self._log.stat().st_size if self._log.exists() else 0
         self.ended = False
+        #: Why the run failed, in its own words.
+        self.failure = ""
         self._started = time.time()
         self._progress = Progress(
             TextColumn("{task.description:>12}"),
@@ -113,6 +115,7 @@ class RunDisplay:
                 self._say(f"{event['organization']}: not closed: {event['error']}")
             case "run-finished" | "run-failed":
                 self.ended = True
+                self.failure = event.get("error", "")
 
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
@@ -17,7 +18,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     for name, entry in summary["organizations"].items():
         table.add_row(
             name,
-            entry["domain"],
+            Text(entry["domain"]),
             f"{entry['rows']:,}",
             f"{entry['test_rows']:,}",
             _share(entry["base_accuracy"]),

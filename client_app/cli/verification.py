@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import track
 
 from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
@@ -33,8 +34,7 @@ def verify(
     from strategies.settings import RunSettings
 
     archive = chosen_run(home, run_name)
-    run = archive.read_run()
-    settings = RunSettings.from_run_config({**run["settings"], "home": str(archive.home)})
+    settings = RunSettings.from_run_config({**archive.read_settings(), "home": str(archive.home)})
     checks = list(
         track(
             audit(archive, open_reading_chain(settings), only_round=round_number),
@@ -55,7 +55,8 @@ def verify(
     else:
         for check in failed:
             where = f"round {check.round}" if check.round else "run"
-            console.print(f"[red]FAILS[/] {where}: {check.name}: {check.detail}", soft_wrap=True)
+            said = escape(f"{where}: {check.name}: {check.detail}")
+            console.print(f"[red]FAILS[/] {said}", soft_wrap=True, highlight=False)
         console.print(
             f"run {archive.name}: {len(checks) - len(failed)} of {len(checks)} checks hold"
         )
