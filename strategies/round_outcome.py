@@ -50,12 +50,15 @@ class Entry:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Entry":
         """Read an entry back."""
+        weight = float.fromhex(entry["weight"])
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight {weight}, expected 0 to 1")
         return cls(
             organization=str(entry["organization"]),
             verdict=int(Verdict(entry["verdict"])),
             update_hash=bytes.fromhex(entry["update"]),
             num_examples=int(entry["examples"]),
-            weight=float.fromhex(entry["weight"]),
+            weight=weight,
         )
 
 
@@ -179,7 +182,7 @@ class RoundOutcome:
                 absent={str(k): str(v) for k, v in manifest["absent"].items()},
                 files={str(k): str(v) for k, v in manifest["files"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the manifest is malformed: {error}") from error
 
     def manifest_hash(self, task: bytes) -> bytes:
