@@ -1,14 +1,14 @@
 """Verifies a run from chain and disk alone: every hash, every round, the aggregate recomputed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from blockchain import merkle
 from blockchain.canonical import hash_arrays, hash_json
 from blockchain.errors import ChainError
-from blockchain.public_chain import Phase, PublicChain, RoundRecord
+from blockchain.public_chain import Phase, PublicChain, RoundRecord, TaskRecord
 from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,
@@ -88,7 +88,7 @@ def audit(
     if only_round is not None and not rounds:
         yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
     if only_round is None:
-        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain.genesis_adapter))
+        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
     for record in rounds:
         yield from _guarded(record.round, partial(_check_round, archive, settings, record, task))
 
@@ -100,13 +100,25 @@ def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[s
     return Check(0, "settings", not differences, "; ".join(differences[:3]))
 
 
-def _check_genesis(archive: RunArchive, settings: RunSettings, genesis: bytes) -> Iterator[Check]:
+def _check_genesis(
+    archive: RunArchive, settings: RunSettings, on_chain: TaskRecord
+) -> Iterator[Check]:
     adapter = archive.adapter_arrays(0)
     rule = _rule(settings, adapter)
-    recomputed = arrays_from_adapter(rule.adapter(rule.initial_state()))
+    state = rule.initial_state()
+    recomputed = arrays_from_adapter(rule.adapter(state))
+    genesis = on_chain.genesis_adapter
     yield _equal(0, "adapter on chain", hash_arrays(adapter), genesis)
     yield _equal(0, "adapter recomputed from the seed", hash_arrays(recomputed), genesis)
-    yield _check_files(archive, RoundOutcome.from_manifest(archive.manifest(0)))
+    manifest = archive.manifest(0)
+    outcome = RoundOutcome.from_manifest(manifest)
+    # No seal commits to round 0: but for the files' digests, the seed says what it must be.
+    expected = RoundOutcome.unchanged(
+        round_number=0, rule=rule.name, state=state, adapter=recomputed
+    )
+    expected_hash = replace(expected, files=outcome.files).manifest_hash(on_chain.task)
+    yield _equal(0, "manifest", hash_json(manifest), expected_hash)
+    yield _check_files(archive, outcome)
 
 
 def _check_round(

@@ -24,6 +24,7 @@ from tests.small_federation import (
     answer_with,
     examples_of,
     honest_update,
+    in_round_one,
     small_settings,
 )
 
@@ -47,11 +48,6 @@ def aggregated_plainly(federation, rounds=2, without=()):
         aggregate = rule.aggregate(state, number, contributions)
         state, weights = aggregate.state, aggregate.weights
     return state, weights
-
-
-def in_round_one(answer):
-    """A behaviour that is honest in every other round."""
-    return lambda content, number: answer(content) if number == 1 else content
 
 
 def with_header(content, **changes):

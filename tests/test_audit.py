@@ -1,0 +1,267 @@
+"""The audit: a valid run holds, one changed byte anywhere fails and is named."""
+
+import json
+import shutil
+
+import pytest
+
+from blockchain.canonical import canonical_json
+from strategies.audit import audit
+from strategies.run_archive import RunArchive
+from tests.small_federation import (
+    Federation,
+    KilledError,
+    LightChain,
+    in_round_one,
+    small_settings,
+)
+
+pytestmark = pytest.mark.usefixtures("flower_task")
+pytest_plugins = ["tests.chain_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
+    """One run of two rounds, in the first of which one organization was late."""
+    home = tmp_path_factory.mktemp("audited")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_task_id", "_run_id", "_node_id"):
+            patch.setattr(f"flwr.supercore.task_identity.TaskIdentity.{name}", 1)
+        federation = Federation(
+            home, LightChain(), behaviours={"west": in_round_one(lambda _: None)}
+        )
+        return federation.run()
+
+
+@pytest.fixture
+def federation(run_once, tmp_path):
+    """The run, in a copy of its folder that a test may alter."""
+    copy = tmp_path / "runs" / "treaty"
+    shutil.copytree(run_once.archive.folder, copy)
+    run_once.copy = RunArchive(copy)
+    return run_once
+
+
+def failures(federation, archive=None, chain=None, **more):
+    archive = archive or federation.copy
+    return [check for check in audit(archive, chain or federation.chain, **more) if not check.holds]
+
+
+def said(checks):
+    return "\n".join(f"{check.round} {check.name}: {check.detail}" for check in checks)
+
+
+def flip(path, place=-1):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"aggregation": "alternating"},
+        {"aggregation": "fedit"},
+        {"aggregation": "flora"},
+        {"aggregation": "accumulators"},
+        {"robust": "trimmed-mean"},
+        {"robust": "geometric-median"},
+        {"norm_bound": 0.01},
+    ],
+    ids=str,
+)
+def test_a_valid_run_holds_under_every_rule(tmp_path, changes):
+    federation = Federation(tmp_path, LightChain(), small_settings(**changes)).run()
+    checks = list(audit(federation.archive, federation.chain))
+    assert said([check for check in checks if not check.holds]) == ""
+    names = {check.name for check in checks if check.round == 2}
+    assert {"manifest", "adapter", "state", "updates' root", "aggregate"} <= names
+
+
+def test_a_run_with_absent_and_rejected_organizations_holds(federation):
+    checks = list(audit(federation.copy, federation.chain))
+    assert said([check for check in checks if not check.holds]) == ""
+    assert [c.name for c in checks if c.round == 1 and c.name.startswith("update of")] == [
+        "update of east",
+        "update of north",
+        "update of south",
+    ]
+
+
+def round_files(federation):
+    return [
+        f"rounds/{number:04d}/{name}"
+        for number in (0, 1, 2)
+        for name in (
+            "state.safetensors",
+            "manifest.json",
+            "adapter/adapter_model.safetensors",
+            "adapter/adapter_config.json",
+        )
+    ]
+
+
+def altered_files(federation):
+    updates = [f"updates/{path.name}" for path in (federation.copy.folder / "updates").iterdir()]
+    return [*round_files(federation), *updates]
+
+
+def test_one_changed_byte_in_any_file_fails_and_the_file_is_named(federation):
+    files = altered_files(federation)
+    assert len(files) == 12 + 7
+    for name in files:
+        path = federation.copy.folder / name
+        original = path.read_bytes()
+        for place in (0, len(original) // 2, -1):
+            flip(path, place)
+            failed = failures(federation)
+            # A manifest that still reads as one is named by its round and check.
+            named = str(path) in said(failed) or (
+                path.name == "manifest.json"
+                and any(c.name in ("manifest", "stored files", "readable") for c in failed)
+            )
+            assert named, (name, place, said(failed))
+            path.write_bytes(original)
+    assert failures(federation) == []
+
+
+def test_a_missing_file_fails_and_is_named(federation):
+    for name in altered_files(federation):
+        path = federation.copy.folder / name
+        original = path.read_bytes()
+        path.unlink()
+        assert str(path) in said(failures(federation)), name
+        path.write_bytes(original)
+
+
+def test_a_missing_round_fails_and_is_named(federation):
+    shutil.rmtree(federation.copy.round_folder(2))
+    failed = failures(federation)
+    assert "sealed on chain: [1, 2], on disk: 1 to 1" in said(failed)
+    assert "0002" in said(failed)
+
+
+def test_a_file_added_to_an_adapter_fails_and_is_named(federation):
+    added = federation.copy.adapter_folder(2) / "adapter_model.bin"
+    added.write_bytes(b"a pickle")
+    assert str(added) in said(failures(federation))
+
+
+def test_a_manifest_rewritten_to_fit_altered_files_fails_against_the_chain(federation):
+    manifest = federation.copy.manifest(2)
+    manifest["updates"][0]["examples"] += 1
+    path = federation.copy.round_folder(2) / "manifest.json"
+    path.write_bytes(canonical_json(manifest))
+    names = {check.name for check in failures(federation)}
+    assert {"manifest", "aggregate", "weights"} <= names
+
+
+def test_a_number_turned_into_another_notation_is_not_a_crash(federation):
+    path = federation.copy.round_folder(1) / "manifest.json"
+    text = path.read_text()
+    assert '"examples":16' in text
+    path.write_text(text.replace('"examples":16', '"examples":1e1'))
+    assert str(path) in said(failures(federation))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 8), ("rank", 3), ("learning-rate", 0.002), ("aggregation", "flora"), ("rank", "x")],
+)
+def test_settings_that_are_not_those_of_the_terms_fail(federation, key, value):
+    run = federation.copy.read_run()
+    run["settings"][key] = value
+    federation.copy.write_run(run)
+    assert key in said(failures(federation))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: run["terms"].update(seed=8),
+        lambda run: run["terms"].update(seed=8.5),
+        lambda run: run.pop("terms"),
+        lambda run: run.update(terms=[]),
+        lambda run: run.pop("settings"),
+        lambda run: run.pop("task"),
+        lambda run: run.update(task="zz"),
+        lambda run: run.update(task=5),
+        lambda run: run.update(task="00" * 32),
+    ],
+)
+def test_an_altered_entry_of_the_run_fails_and_is_no_crash(federation, change):
+    run = federation.copy.read_run()
+    change(run)
+    federation.copy.write_run(run)
+    assert failures(federation)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_byte_of_a_manifest_counts(federation, number):
+    path = federation.copy.round_folder(number) / "manifest.json"
+    original = path.read_bytes()
+    for place in range(number, len(original), 7):
+        flip(path, place)
+        assert failures(federation), place
+        path.write_bytes(original)
+
+
+def test_another_runs_round_in_its_place_fails(federation, tmp_path):
+    other = Federation(tmp_path / "other", LightChain(), small_settings(seed=8)).run()
+    folder = federation.copy.round_folder(2)
+    shutil.rmtree(folder)
+    shutil.copytree(other.archive.round_folder(2), folder)
+    failed = failures(federation)
+    assert {(2, "manifest"), (2, "adapter on chain")} <= {(c.round, c.name) for c in failed}
+
+
+def test_a_runs_own_earlier_round_in_the_place_of_a_later_one_fails(federation):
+    folder = federation.copy.round_folder(2)
+    shutil.rmtree(folder)
+    shutil.copytree(federation.copy.round_folder(1), folder)
+    assert {(2, "manifest"), (2, "adapter on chain")} <= {
+        (check.round, check.name) for check in failures(federation)
+    }
+
+
+def test_a_whole_other_run_under_this_ones_name_fails(federation, tmp_path):
+    other = Federation(tmp_path / "other", LightChain(), small_settings(seed=8)).run()
+    assert "RoundsUnknownTask" in said(failures(federation, archive=other.archive))
+
+
+def test_a_chain_that_was_reset_fails_in_one_line(federation):
+    (failed,) = failures(federation, chain=LightChain())
+    assert "RoundsUnknownTask" in failed.detail
+
+
+def test_one_round_can_be_checked_alone(federation):
+    flip(federation.copy.round_folder(2) / "state.safetensors")
+    assert failures(federation, only_round=1) == []
+    assert failures(federation, only_round=2)
+    assert "round 3 is not sealed on chain" in said(failures(federation, only_round=3))
+
+
+def test_a_seal_on_chain_without_its_round_on_disk_fails(tmp_path):
+    chain = LightChain()
+    with pytest.raises(KilledError):
+        Federation(tmp_path, chain, killed_at="sealed on chain").run()
+    again = Federation(tmp_path, chain)
+    # Sealed on chain, the note of it not yet written: nothing is wrong with what lies there.
+    assert failures(again, archive=again.archive) == []
+    shutil.rmtree(again.archive.round_folder(2))
+    assert "sealed on chain: [1, 2], on disk: 1 to 1" in said(failures(again, again.archive))
+
+
+def test_checks_are_plain_json(federation):
+    for check in audit(federation.copy, federation.chain):
+        assert json.loads(json.dumps(check.to_json())) == check.to_json()
+
+
+@pytest.mark.real
+def test_a_run_on_a_real_chain_holds_and_a_changed_byte_does_not(tmp_path, chain):
+    federation = Federation(tmp_path, chain, small_settings(max_tokens=99)).run()
+    assert said(failures(federation, federation.archive)) == ""
+    path = federation.archive.adapter_folder(2) / "adapter_model.safetensors"
+    flip(path)
+    assert str(path) in said(failures(federation, federation.archive))
