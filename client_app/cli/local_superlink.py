@@ -7,7 +7,6 @@ environment of that first call.
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,9 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
+from filelock import FileLock, Timeout
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_END_SECONDS = 5.0
+#: Marks every process of a run, so that none outlives it.
+_OWNER_VARIABLE = "FOEDUS_SUPERLINK"
 _CONNECTION = "foedus"
 
 
@@ -35,6 +39,8 @@ class LocalSuperLink:
     ----------
     process : Popen
         Its process.
+    address : str
+        Where it answers, once it has started.
     environment : dict of str to str
         The environment in which ``flwr`` finds it.
     log : Path
@@ -42,19 +48,21 @@ class LocalSuperLink:
     """
 
     process: subprocess.Popen[bytes]
+    address: str
     environment: dict[str, str]
     log: Path
 
     def submit(
         self, app: Path, run_config: dict[str, object], federation_config: dict[str, object]
     ) -> int:
-        """Start a run by ``flwr run`` and return Flower's run id.
+        """Start a run by ``flwr run``, as soon as the SuperLink answers; return Flower's run id.
 
         Raises
         ------
         SuperLinkError
             With Flower's own message.
         """
+        self._wait_until_healthy()
         answer = self._flwr(
             "run",
             str(app),
@@ -78,6 +86,21 @@ class LocalSuperLink:
             raise SuperLinkError(f"flwr list: {answer.get('error-message', answer)}")
         return str(runs[0]["status"])
 
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise SuperLinkError(
+                    f"flower-superlink exited with status {self.process.returncode}, see {self.log}"
+                )
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.address}/health", timeout=1.0).is_success:
+                    return
+            time.sleep(0.2)
+        raise SuperLinkError(
+            f"flower-superlink did not answer within {_START_SECONDS:.0f} s, see {self.log}"
+        )
+
     def _flwr(self, *arguments: str) -> dict[str, object]:
         done = subprocess.run(
             [_script("flwr"), *arguments],
@@ -97,7 +120,7 @@ class LocalSuperLink:
 
 @contextlib.contextmanager
 def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
-    """Run a SuperLink for as long as the context lasts.
+    """Run a SuperLink for as long as the context lasts; it starts while the caller goes on.
 
     Parameters
     ----------
@@ -105,6 +128,21 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
         Flower's folder for it: configuration, unpacked applications, log.
     """
     flwr_home.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(flwr_home / "superlink.lock", timeout=0):
+            # Whoever holds the lock owns the folder: what still runs for it was left by a kill.
+            _end_all_of(flwr_home)
+            with _running(flwr_home) as superlink:
+                yield superlink
+    except Timeout:
+        raise SuperLinkError(
+            f"another `foedus run` is at work in {flwr_home.parent}: wait for it, or use another "
+            "--home"
+        ) from None
+
+
+@contextlib.contextmanager
+def _running(flwr_home: Path) -> Iterator[LocalSuperLink]:
     port, control_port = _free_port(), _free_port()
     (flwr_home / "config.toml").write_text(
         f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
@@ -113,6 +151,7 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
     environment = {
         **os.environ,
         "FLWR_HOME": str(flwr_home),
+        _OWNER_VARIABLE: str(flwr_home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -149,36 +188,39 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
             start_new_session=True,
         )
     try:
-        _wait_until_healthy(process, port, log)
-        yield LocalSuperLink(process, environment, log)
+        yield LocalSuperLink(process, f"http://127.0.0.1:{port}", environment, log)
     finally:
-        _stop(process)
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SuperLinkError(
-                f"flower-superlink exited with status {process.returncode}, see {log}"
-            )
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1.0).is_success:
-                return
-        time.sleep(0.2)
-    raise SuperLinkError(
-        f"flower-superlink did not answer within {_START_SECONDS:.0f} s, see {log}"
-    )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the SuperLink and all it started: Ray's processes are in its process group."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
-            return
+        _end_all_of(flwr_home)
+
+
+def _end_all_of(flwr_home: Path) -> None:
+    """End every process that runs for a Flower home.
+
+    The simulation and Ray's processes live in sessions of their own and outlast their SuperLink;
+    all of them inherit its environment, and are known by that.
+    """
+    processes = [process for process in psutil.process_iter() if _runs_for(process, flwr_home)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(processes, timeout=_END_SECONDS)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=_END_SECONDS)
+
+
+def _runs_for(process: psutil.Process, flwr_home: Path) -> bool:
+    try:
+        return process.pid != os.getpid() and process.environ().get(_OWNER_VARIABLE) == str(
+            flwr_home
+        )
+    except psutil.Error:
+        # Ended meanwhile, or another user's.
+        return False
 
 
 def _free_port() -> int:

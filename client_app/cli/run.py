@@ -42,6 +42,7 @@ def run(
     Examples: `foedus run`, `foedus run -c rounds=3 -c 'aggregation="fedit"'`,
     `foedus run --resume`
     """
+    from client_app.cli.app_bundle import app_defaults
     from strategies.run_folder import run_folder
     from strategies.settings import RunSettings, foedus_home
 
@@ -49,15 +50,11 @@ def run(
     overrides["home"] = str(foedus_home(str(overrides.get("home") or home or "")))
     if resume:
         overrides["resume"] = True
-    settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
+    settings = RunSettings.from_run_config({**app_defaults(), **overrides})
     overrides["run-name"] = run_folder(settings).name
-    settings = RunSettings.from_run_config({**_app_defaults(), **overrides})
+    settings = RunSettings.from_run_config({**app_defaults(), **overrides})
 
-    started = time.monotonic()
-    _prepare(settings)
-    prepared = time.monotonic() - started
     summary = _carry_out(settings, overrides)
-    summary["seconds"]["prepared"] = prepared
     if as_json:
         print_json(summary)
     else:
@@ -80,32 +77,21 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def app_folder() -> Path:
-    """Return the folder of the Flower application: where ``pyproject.toml`` stands."""
-    return Path(__file__).resolve().parents[2]
-
-
-def _app_defaults() -> dict[str, Any]:
-    project = tomllib.loads((app_folder() / "pyproject.toml").read_text())
-    return dict(project["tool"]["flwr"]["app"]["config"])
-
-
-def _prepare(settings: "RunSettings") -> None:
-    """Fetch model and data, start the chain: whatever is missing."""
-    from client_app.cli.preparation import prepare
-
-    prepare(settings, progress_console)
-
-
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
+    from client_app.cli.app_bundle import stage_app
     from client_app.cli.local_superlink import local_superlink
+    from client_app.cli.preparation import prepare
     from client_app.cli.run_display import RunDisplay
     from strategies.run_archive import RunArchive, read_json
 
     organizations = len(settings.organization_names)
     folder = settings.home_path / "runs" / settings.run_name
     with local_superlink(settings.home_path / "flwr") as superlink:
-        run_id = superlink.submit(app_folder(), overrides, {"num-supernodes": organizations})
+        started = time.monotonic()
+        prepare(settings, progress_console)
+        prepared = time.monotonic() - started
+        app = stage_app(settings.home_path / "flwr" / "app")
+        run_id = superlink.submit(app, overrides, {"num-supernodes": organizations})
         with RunDisplay(settings, folder, progress_console) as display:
             status = _wait(superlink, run_id, display)
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
@@ -116,7 +102,11 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
             f"the run failed: {reason} (log: {folder / 'run.log'}, {superlink.log})",
             2 if reason.startswith("SettingsError") else 1,
         )
-    return read_json(RunArchive(folder).folder / "summary.json")
+    summary = read_json(folder / "summary.json")
+    # The job's own figures count from its start: what came before is set-up as well.
+    summary["seconds"]["prepare"] = prepared
+    RunArchive(folder).write_summary(summary)
+    return summary
 
 
 def _wait(superlink: "LocalSuperLink", run_id: int, display: "RunDisplay") -> str:
