@@ -37,7 +37,7 @@ def load_own_data(settings: RunSettings, organization: str, cache: Path) -> Orga
         If the embedded data cannot be had.
     """
     if settings.partition == "none":
-        return _whole(data_settings(settings, organization), cache)
+        return _whole(settings, organization, cache)
     return _parts(settings, cache)[organization]
 
 
@@ -92,8 +92,8 @@ def data_settings(settings: RunSettings, organization: str) -> DataSettings:
 
 
 @lru_cache(maxsize=16)
-def _whole(where: DataSettings, cache: Path) -> OrganizationData:
-    return load_organization(where, cache)
+def _whole(settings: RunSettings, organization: str, cache: Path) -> OrganizationData:
+    return load_organization(data_settings(settings, organization), cache)
 
 
 @lru_cache(maxsize=1)
