@@ -21,10 +21,8 @@ sealed as it stands) or sealed.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from blockchain.canonical import canonical_json, hash_arrays
+from blockchain.durable_file import sync_folder, write_durably
 
 AnyArrays = dict[str, NDArray[Any]]
 
@@ -105,7 +104,7 @@ class RunArchive:
         path = self.update_path(digest)
         content = save(_contiguous(arrays))
         if not path.exists() or path.read_bytes() != content:
-            write_bytes(path, content)
+            write_durably(path, content)
         return digest
 
     def update_path(self, digest: bytes) -> Path:
@@ -170,14 +169,14 @@ class RunArchive:
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        write_bytes(partial / "state.safetensors", save(_contiguous(state)))
+        write_durably(partial / "state.safetensors", save(_contiguous(state)))
         save_adapter(partial / "adapter")
         files = file_digests(partial)
-        write_bytes(partial / "manifest.json", canonical_json(manifest(files)))
+        write_durably(partial / "manifest.json", canonical_json(manifest(files)))
         write_json(partial / "record.json", record)
-        _sync_folder(partial)
+        sync_folder(partial)
         partial.rename(final)
-        _sync_folder(final.parent)
+        sync_folder(final.parent)
         return final
 
     def write_seal(self, round_number: int, seal: Mapping[str, Any]) -> None:
@@ -265,7 +264,7 @@ def newest_run(home: Path, *, unfinished: bool = False) -> RunArchive | None:
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, whole or not at all."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, text.encode() + b"\n")
+    write_durably(path, text.encode() + b"\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -301,30 +300,6 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ArchiveError(f"{path} is missing") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ArchiveError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file aside, make it durable, and put it in its place in one step."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            aside.unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _contiguous(arrays: Mapping[str, NDArray[Any]]) -> AnyArrays:

@@ -82,7 +82,7 @@ def test_a_round_interrupted_anywhere_is_not_there_and_its_leftovers_go(
 ):
     archive = RunArchive(tmp_path / "runs" / "treaty")
     write_round(archive, 0)
-    steps = {"state": (run_archive, "write_bytes"), "record": (run_archive, "write_json")}
+    steps = {"state": (run_archive, "write_durably"), "record": (run_archive, "write_json")}
 
     def half_an_adapter(folder):
         folder.mkdir()
@@ -98,7 +98,7 @@ def test_a_round_interrupted_anywhere_is_not_there_and_its_leftovers_go(
         elif failing == "manifest":
             patch.setattr(run_archive, "canonical_json", die)
         elif failing == "rename":
-            patch.setattr(run_archive, "_sync_folder", die)
+            patch.setattr(run_archive, "sync_folder", die)
         with pytest.raises(KeyboardInterrupt):
             write_round(archive, 1, save_adapter=half_an_adapter if failing == "adapter" else None)
     assert not archive.is_prepared(1)
