@@ -160,7 +160,8 @@ class RunSettings(BaseModel):
         1.0, gt=0, le=1, description="Largest share of one organization in the aggregate."
     )
     norm_bound: NonNegativeFloat = Field(
-        0.0, description="An update of a larger norm is rejected. 0: no bound."
+        100.0,
+        description="An update of a larger norm is rejected; the demo's are 8 to 10. 0: no bound.",
     )
     min_organizations: Positive = Field(
         2, description="Fewer accepted updates leave a round's adapter unchanged."
