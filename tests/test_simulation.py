@@ -1,0 +1,325 @@
+"""End to end: `foedus run` on Flower's own engine, with a real Hardhat node and embedded data."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from client_app.own_data import load_own_data
+from server_app.coordinator import coordinate
+from strategies.audit import audit
+from strategies.run_archive import RunArchive
+from strategies.run_chain import open_reading_chain
+from strategies.settings import RunSettings, SettingsError
+from tests.chain_samples import free_port
+from tests.foedus_home import BIN, foedus_home, shared_cache, wait_for
+from tests.organization_cases import MARKER, write_reviews
+from tests.tiny_model import build_tiny_model
+
+pytestmark = pytest.mark.real
+
+NAME = "treaty"
+ORGANIZATIONS = ("newspaper", "shop")
+EVERYONE = ("cinema", "microblog", "newspaper", "shop")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def settings(model, **changes):
+    """`-c KEY=VALUE` of a small run; the order of keyword arguments is kept."""
+    config = {
+        "run-name": NAME,
+        "organizations": ",".join(ORGANIZATIONS),
+        "rounds": 2,
+        "records-per-round": 48,
+        "validation-records": 16,
+        "model": json.dumps(str(model)),
+        "quantization": "none",
+        "compute-dtype": "float32",
+        "rank": 4,
+        "max-tokens": 512,
+        **{key.replace("_", "-"): value for key, value in changes.items()},
+    }
+    return [part for key, value in config.items() for part in ("-c", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """A home with one finished run, its chain running, and what the command printed."""
+    with foedus_home(tmp_path_factory.mktemp("finished") / "home") as home:
+        home.done = home.foedus("run", "--json", *settings(model, chain_port=free_port()))
+        assert home.done.returncode == 0, home.done.stderr[-3000:]
+        yield home
+
+
+def one_line_of(done):
+    """The one line of an error; progress bars may stand before it."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("foedus: ")]
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@contextmanager
+def one_thread():
+    """Many small products in a row: a second thread would only be waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_run_ends_with_a_summary_of_every_organization(finished, model):
+    summary = json.loads(finished.done.stdout)
+    assert summary == json.loads((finished.run_folder(NAME) / "summary.json").read_text())
+    assert summary["model"] == str(model)
+    assert (summary["quantization"], summary["strategy"], summary["rounds"]) == ("none", "ffa", 2)
+    assert tuple(summary["organizations"]) == ORGANIZATIONS
+    accuracies = [entry["accuracy"] for entry in summary["organizations"].values()]
+    assert summary["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert all(entry["test_rows"] > 400 for entry in summary["organizations"].values())
+    assert all(entry["loss"] < entry["base_loss"] for entry in summary["organizations"].values())
+    assert {"setup", "train", "evaluate", "chain", "total"} <= summary["seconds"].keys()
+    assert len(summary["chain"]["seals"]) == 2
+    assert summary["chain"]["gas_used"] > sum(s["gas_used"] for s in summary["chain"]["seals"])
+    assert re.fullmatch("0x[0-9a-fA-F]{40}", summary["chain"]["contracts"]["Rounds"])
+
+
+def test_a_run_leaves_its_chain_and_nothing_else_running(finished):
+    assert finished.flower_processes() == []
+    status = json.loads(finished.foedus("chain", "status", "--json").stdout)
+    assert status["running"]
+    assert status["block"] >= 5
+
+
+def test_every_round_is_logged_with_every_organization(finished):
+    events = finished.events(NAME)
+    for kind, rounds in (("round-opened", [1, 2]), ("round-sealed", [1, 2])):
+        assert [event["round"] for event in events if event["event"] == kind] == rounds
+    accepted = [e["organization"] for e in events if e["event"] == "update-accepted"]
+    assert accepted == [*ORGANIZATIONS, *ORGANIZATIONS]
+    assert events[-1]["event"] == "run-finished"
+
+
+def test_a_valid_run_verifies_and_one_changed_byte_does_not(finished):
+    held = finished.foedus("verify", "--json")
+    assert held.returncode == 0, held.stdout + held.stderr
+    report = json.loads(held.stdout)
+    assert (report["run"], report["holds"]) == (NAME, True)
+    assert all(check["holds"] for check in report["checks"])
+    update = next((finished.run_folder(NAME) / "updates").iterdir())
+    flip(update)
+    try:
+        failed = finished.foedus("verify")
+    finally:
+        flip(update)
+    assert failed.returncode == 1
+    assert update.name in failed.stdout
+
+
+def test_every_organization_holds_a_receipt_for_both_rounds(finished):
+    for name in ORGANIZATIONS:
+        (task,) = (finished.path / "organizations" / name / "tasks").iterdir()
+        for number in (1, 2):
+            kept = json.loads((task / f"round-{number:04d}.json").read_text())
+            assert kept["receipt"]["verdict"] == 0
+        assert (task / "closing.json").is_file()
+
+
+def test_the_adapter_in_plain_transformers_and_peft_has_the_summarys_accuracy(finished, model):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    summary = json.loads(finished.done.stdout)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    peft = PeftModel.from_pretrained(base, summary["adapter"]).eval()
+    run = json.loads((finished.run_folder(NAME) / "run.json").read_text())
+    records = load_own_data(
+        RunSettings.from_run_config(run["settings"]), "shop", shared_cache()
+    ).test
+
+    def log_probability(prompt, completion):
+        ids = torch.tensor([prompt + completion])
+        scores = peft(input_ids=ids).logits[0, -len(completion) - 1 : -1].log_softmax(-1)
+        return float(scores.gather(1, ids[0, -len(completion) :, None]).sum())
+
+    def answered(record):
+        prompt = tokenizer(record.prompt)["input_ids"]
+        scored = {
+            choice: log_probability(
+                prompt, tokenizer(choice, add_special_tokens=False)["input_ids"]
+            )
+            for choice in record.choices
+        }
+        return max(scored, key=scored.get)
+
+    with torch.inference_mode(), one_thread():
+        correct = sum(answered(record) == record.completion for record in records)
+    shop = summary["organizations"]["shop"]
+    assert len(records) == shop["test_rows"]
+    # One row may stand on a knife's edge between two ways of adding up the same numbers.
+    assert abs(correct / len(records) - shop["accuracy"]) <= 1 / len(records)
+
+
+def test_a_prompt_is_answered_by_base_and_adapter(finished):
+    done = finished.foedus("generate", "Sentiment: [/b]", "--json", "--max-new-tokens", "3")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["prompt"] == "Sentiment: [/b]"
+    assert isinstance(answer["base"], str)
+    assert answer["adapter_folder"].endswith("rounds/0002/adapter")
+
+
+def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, model, tmp_path):
+    with foedus_home(tmp_path / "home") as home:
+        process = home.start("run", *settings(model))
+        try:
+            wait_for(
+                lambda: (
+                    process.poll() is not None
+                    or any(event["event"] == "round-sealed" for event in home.events(NAME))
+                )
+            )
+            process.send_signal(signal.SIGKILL)
+            home.kill_flower()
+        finally:
+            process.kill()
+            process.wait()
+        sealed = [e["round"] for e in home.events(NAME) if e["event"] == "round-sealed"]
+        assert sealed == [1], (tmp_path / "home.out").read_text()[-3000:]
+        assert json.loads((home.run_folder(NAME) / "run.json").read_text())["status"] == "running"
+
+        resumed = home.foedus("run", "--resume", "--json", *settings(model)[2:])
+        assert resumed.returncode == 0, resumed.stderr[-3000:]
+        assert any(event["event"] == "run-resumed" for event in home.events(NAME))
+        for name in ("adapter/adapter_model.safetensors", "state.safetensors"):
+            here, there = (h.run_folder(NAME) / "rounds" / "0002" / name for h in (home, finished))
+            assert here.read_bytes() == there.read_bytes()
+        config = json.loads((home.run_folder(NAME) / "run.json").read_text())["settings"]
+        chain = open_reading_chain(RunSettings.from_run_config(config))
+        assert all(c.holds for c in audit(RunArchive(home.run_folder(NAME)), chain))
+        summaries = [json.loads(out) for out in (resumed.stdout, finished.done.stdout)]
+        assert summaries[0]["organizations"] == summaries[1]["organizations"]
+
+
+def test_other_terms_do_not_resume_a_run_nor_mark_it_as_failed(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOEDUS_CACHE", str(shared_cache()))
+    shutil.copytree(finished.run_folder(NAME), tmp_path / "runs" / NAME)
+    entry = tmp_path / "runs" / NAME / "run.json"
+    before = entry.read_bytes()
+    config = {**json.loads(before)["settings"], "home": str(tmp_path)}
+    longer = RunSettings.from_run_config({**config, "resume": True, "rounds": 3})
+    with pytest.raises(SettingsError, match="rounds was 2, is 3"):
+        coordinate(longer, grid=None)
+    assert entry.read_bytes() == before
+
+
+def test_a_malformed_row_ends_with_status_1_and_file_and_line_before_any_round(model, tmp_path):
+    for name in ("north", "south"):
+        write_reviews(tmp_path / f"{name}.jsonl")
+    with (tmp_path / "south.jsonl").open("a") as file:
+        file.write(f'{{"text": "{MARKER}", "label": "{MARKER}"}}\n')
+    changes = {"organizations": "north,south", "data": f"{tmp_path}/{{organization}}.jsonl"}
+    with foedus_home(tmp_path / "home") as home:
+        done = home.foedus("run", *settings(model, **changes))
+        assert done.returncode == 1
+        assert f"{tmp_path}/south.jsonl:61: " in one_line_of(done)
+        assert MARKER not in done.stderr + done.stdout
+        assert home.events(NAME) == []
+        assert home.flower_processes() == []
+
+
+def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, tmp_path):
+    project = tmp_path / "project"
+    from client_app.cli.app_bundle import stage_app
+
+    stage_app(project)
+    with foedus_home(tmp_path / "home") as home:
+        home.flower_home.mkdir(parents=True)
+        (home.flower_home / "config.toml").write_text(
+            '[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = ":local-in-memory:"\n'
+        )
+        environment = {
+            **home.environment,
+            "FLWR_HOME": str(home.flower_home),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
+            "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        }
+
+        def flwr_run(**changes):
+            pairs = settings(model, home=json.dumps(str(home.path)), rounds=1, **changes)[1::2]
+            quoted = [
+                pair if re.search(r'=(\d|")', pair) else re.sub("=(.*)", r'="\1"', pair)
+                for pair in pairs
+            ]
+            subprocess.run(
+                [BIN / "flwr", "run", str(project), "--run-config", " ".join(quoted)],
+                env=environment,
+                check=True,
+                capture_output=True,
+                timeout=120,
+            )
+
+        def status(name):
+            entry = home.run_folder(name) / "run.json"
+            return json.loads(entry.read_text()).get("status") if entry.is_file() else None
+
+        # Two nodes by default: each answers for two organizations.
+        flwr_run(organizations=",".join(EVERYONE))
+        wait_for(lambda: status(NAME) in ("finished", "failed"))
+        entry = json.loads((home.run_folder(NAME) / "run.json").read_text())
+        assert entry["status"] == "finished", entry.get("error")
+        summary = json.loads((home.run_folder(NAME) / "summary.json").read_text())
+        assert tuple(summary["organizations"]) == EVERYONE
+
+        data = write_reviews(tmp_path / "north.jsonl")
+        with data.open("a") as file:
+            file.write(f'{{"text": "{MARKER}", "label": "{MARKER}"}}\n')
+        changes = {
+            "run_name": "malformed",
+            "organizations": "north",
+            "min_organizations": 1,
+            "data": json.dumps(str(data)),
+        }
+        flwr_run(**changes)
+        wait_for(lambda: status("malformed") == "failed")
+        error = json.loads((home.run_folder("malformed") / "run.json").read_text())["error"]
+        assert f"DataError: {data}:61: " in error
+        log = (home.run_folder("malformed") / "run.log").read_text()
+        assert MARKER not in error + log
+        assert "round-opened" not in log
+
+
+def test_the_chain_stops_on_command(finished):
+    # Last in the file: nothing else here can be verified without the chain.
+    digest = hashlib.sha256((finished.run_folder(NAME) / "run.json").read_bytes()).hexdigest()
+    stopped = finished.foedus("chain", "stop", "--json")
+    assert json.loads(stopped.stdout) == {"stopped": True}
+    unverifiable = finished.foedus("verify")
+    assert unverifiable.returncode == 1
+    assert "no Ethereum node answers" in one_line_of(unverifiable)
+    after = hashlib.sha256((finished.run_folder(NAME) / "run.json").read_bytes()).hexdigest()
+    assert after == digest
