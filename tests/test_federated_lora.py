@@ -182,7 +182,7 @@ def test_updates_that_are_finite_but_sum_beyond_float32_change_nothing_and_end_n
             content, lambda arrays: [array.fill(3.4e38) for array in arrays.values()]
         )
 
-    settings = small_settings(organizations="south", min_organizations=1, rounds=3)
+    settings = small_settings(organizations="south", min_organizations=1, rounds=3, norm_bound=0.0)
     federation = Federation(tmp_path, LightChain(), settings, {"south": huge})
     federation.strategy._participants = federation.strategy._participants[2:3]
     federation.run()
