@@ -31,7 +31,7 @@ from llm.tokenization import (
 )
 
 #: Tokens at once, padding included; without gradients nothing accumulates.
-_BATCH_TOKENS: Final = 4096
+_BATCH_TOKENS: Final = 2048
 _GENERAL_TEXT: Final = Path(__file__).with_name("general_text.json")
 
 #: Called after every batch with (rows done, rows in all).

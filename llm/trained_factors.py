@@ -106,8 +106,7 @@ class TrainedFactors:
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of all gradients, the same on any number of threads.
 
-        Summed by NumPy in float64: torch cuts a long sum into one piece a thread, and the last
-        bits would follow the machine's load settings into the update.
+        Summed by NumPy in float64: torch cuts a long sum into one piece a thread.
         """
         total = 0.0
         for flat in self.parameters:

@@ -3,7 +3,8 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +72,9 @@ class TrainingSettings(Settings):
         Longest record, prompt and completion.
     long_records : {"truncate", "refuse"}
         What happens to longer ones: their prompt loses its beginning, or training stops.
+    threads : int, optional
+        Processor threads; what torch is set to where absent. Matrix units (AMX) sum in another
+        order on another number of threads: whoever must repeat an update names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +89,7 @@ class TrainingSettings(Settings):
     max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=512, ge=2)
     long_records: Literal["truncate", "refuse"] = "truncate"
+    threads: int | None = Field(default=None, ge=1, le=1024)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class TrainingResult:
         Norm of each step's gradient before clipping.
     seconds : float
         Wall time.
+    threads : int
+        Processor threads used.
     """
 
     arrays: Arrays
@@ -123,6 +130,7 @@ class TrainingResult:
     losses: tuple[float, ...]
     gradient_norms: tuple[float, ...]
     seconds: float
+    threads: int
 
     @property
     def first_loss(self) -> float:
@@ -155,8 +163,8 @@ def train(
     """Train a part of an adapter, or a fresh pair on top of it, on completions alone.
 
     Only the order of the records depends on the seed, and on nothing else: the global random
-    states are neither read nor changed, and dropout is off. On one machine equal inputs give equal
-    bits, on any number of threads.
+    states are neither read nor changed, and dropout is off. On one machine and number of threads
+    equal inputs give equal bits.
 
     Parameters
     ----------
@@ -205,7 +213,7 @@ def train(
         factors.parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
     )
     losses, norms, tokens, padded = [], [], 0, 0
-    with adapted(base, adapter) as model:
+    with _on_threads(settings.threads) as threads, adapted(base, adapter) as model:
         for step, batch in enumerate(batches, start=1):
             optimizer.zero_grad()
             loss, real, with_padding = _accumulate(model, factors, frozen, batch, base, settings)
@@ -237,7 +245,18 @@ def train(
         losses=tuple(losses),
         gradient_norms=tuple(norms),
         seconds=time.perf_counter() - started,
+        threads=threads,
     )
+
+
+@contextmanager
+def _on_threads(wanted: int | None) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield wanted or before
+    finally:
+        torch.set_num_threads(before)
 
 
 def _encoded(
