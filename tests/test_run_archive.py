@@ -177,6 +177,22 @@ def test_every_byte_of_an_updates_file_counts(tmp_path):
             archive.load_update(digest)
 
 
+def test_even_a_byte_that_safetensors_does_not_read_counts(tmp_path):
+    archive = RunArchive(tmp_path / "runs" / "treaty")
+    padded = 0
+    for length in range(1, 9):
+        digest = archive.store_update({"a" * length: np.ones((1, 2), np.float32)})
+        path = archive.update_path(digest)
+        content = path.read_bytes()
+        if b"}} " not in content:
+            continue
+        padded += 1
+        path.write_bytes(content.replace(b"}} ", b"}}\t"))
+        with pytest.raises(ArchiveError, match=digest.hex()):
+            archive.load_update(digest)
+    assert padded
+
+
 @ON_DISK
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_any_altered_byte_of_a_manifest_is_another_manifest_or_none(tmp_path, place, change):
