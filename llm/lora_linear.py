@@ -32,7 +32,9 @@ class AdaptedLinear:
     def __init__(self, linear: nn.Linear, dtype: torch.dtype, *, keep_weight: bool) -> None:
         self._linear = linear
         self._dtype = dtype
-        self._kept = dequantized_weight(linear, dtype) if keep_weight else None
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.keeps_weight = keep_weight
+        self._kept: Tensor | None = None
         self.bias = None if linear.bias is None else linear.bias.detach().to(dtype)
         self.a: Tensor | None = None
         self.b: Tensor | None = None
@@ -55,26 +57,24 @@ class AdaptedLinear:
 
     def empty_factors(self) -> tuple[Tensor, Tensor]:
         """Return a low-rank path of rank 0."""
-        device = self._linear.weight.device
-        return (
-            torch.empty(0, self._linear.in_features, dtype=self._dtype, device=device),
-            torch.empty(self._linear.out_features, 0, dtype=self._dtype, device=device),
-        )
+        return self.empty(0, self.in_features), self.empty(self.out_features, 0)
+
+    def empty(self, rows: int, columns: int) -> Tensor:
+        """Return memory of the compute type, where the layer computes."""
+        return torch.empty(rows, columns, dtype=self._dtype, device=self._linear.weight.device)
 
     def weight(self) -> Tensor:
         """Return the frozen weight, shape (out_features, in_features)."""
         if self._kept is not None:
             return self._kept
-        return dequantized_weight(self._linear, self._dtype)
+        weight = dequantized_weight(self._linear, self._dtype)
+        if self.keeps_weight:
+            self._kept = weight
+        return weight
 
-    def keep(self, weight: Tensor) -> None:
-        """Hold this memory, which has the same values, instead of one's own."""
-        self._kept = weight
-
-    @property
-    def keeps_weight(self) -> bool:
-        """Whether the weight is held dequantized."""
-        return self._kept is not None
+    def keep_in(self, memory: Tensor) -> None:
+        """Hold the weight in this memory, shape (out_features, in_features)."""
+        self._kept = memory.copy_(self.weight())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the layer to activations of shape (..., in_features)."""
@@ -98,14 +98,14 @@ class StackedLinear:
 
     def __init__(self, layers: Sequence[AdaptedLinear]) -> None:
         self._layers = layers
-        self._kept = None
+        self._kept: Tensor | None = None
         if len(layers) == 1:
             return
         if all(layer.keeps_weight for layer in layers):
-            self._kept = torch.cat([layer.weight() for layer in layers])
-            rows = self._kept.split_with_sizes([layer.weight().shape[0] for layer in layers])
-            for layer, weight in zip(layers, rows, strict=True):
-                layer.keep(weight)
+            outputs = [layer.out_features for layer in layers]
+            self._kept = layers[0].empty(sum(outputs), layers[0].in_features)
+            for layer, rows in zip(layers, self._kept.split_with_sizes(outputs), strict=True):
+                layer.keep_in(rows)
 
     def factors(self) -> tuple[Tensor, Tensor] | None:
         """Return the stacked low-rank path; None where no layer has one."""
