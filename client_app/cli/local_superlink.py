@@ -20,7 +20,6 @@ import psutil
 from filelock import FileLock, Timeout
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
 _END_SECONDS = 5.0
 #: Marks every process of a run, so that none outlives it.
 _OWNER_VARIABLE = "FOEDUS_SUPERLINK"
@@ -190,23 +189,27 @@ def _running(flwr_home: Path) -> Iterator[LocalSuperLink]:
     try:
         yield LocalSuperLink(process, f"http://127.0.0.1:{port}", environment, log)
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
+        # All at once: once their parents have gone, Ray's workers are nobody's children.
         _end_all_of(flwr_home)
+        process.wait(_END_SECONDS)
 
 
 def _end_all_of(flwr_home: Path) -> None:
     """End every process that runs for a Flower home.
 
     The simulation and Ray's processes live in sessions of their own and outlast their SuperLink;
-    all of them inherit its environment, and are known by that.
+    they inherit its environment, and are known by that.
     """
-    processes = [process for process in psutil.process_iter() if _runs_for(process, flwr_home)]
+    # Ray's workers write their title over their environment: they are found as children.
+    processes = set[psutil.Process]()
+    for process in psutil.process_iter():
+        if _runs_for(process, flwr_home):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                processes.update([process, *process.children(recursive=True)])
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=_END_SECONDS)
+    _, left = psutil.wait_procs(list(processes), timeout=_END_SECONDS)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
