@@ -13,6 +13,7 @@ from llm.completion_loss import summed_cross_entropy, target_log_probabilities
 from llm.factors import adapter_from_arrays
 from llm.llama_layer import LlamaLayer
 from llm.lora_linear import AdaptedLinear, standing_in
+from llm.memory import give_back_freed_memory
 from llm.tokenization import Batch
 
 #: Share of the free memory that dequantized weights may take.
@@ -122,8 +123,12 @@ def adapted(
             for module in base.model.modules()
             if LlamaLayer.takes(module, replacements)
         }
-        with standing_in(replacements | decoder_layers):
-            yield model
+        try:
+            with standing_in(replacements | decoder_layers):
+                yield model
+        finally:
+            # The context's weights are still held here; what the caller did in it is not.
+            give_back_freed_memory()
 
 
 def scaled_factors(adapter: LoraAdapter, base: BaseModel) -> dict[str, tuple[Tensor, Tensor]]:
