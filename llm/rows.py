@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from llm.json_nesting import check_nesting
+
 MAX_FILE_BYTES = 1 << 30
 MAX_ROW_BYTES = 1 << 20
 MAX_ROWS = 1_000_000
@@ -108,6 +110,7 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
+            check_nesting(line)
             value = json.loads(
                 line, object_pairs_hook=_distinct_fields, parse_constant=_refuse_constant
             )
@@ -115,7 +118,7 @@ def _json_rows(file: BinaryIO, path: Path) -> Iterator[Row]:
             raise DataError(
                 f"{lines.place}: not JSON: {error.msg} at column {error.colno}"
             ) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DataError(f"{lines.place}: not acceptable JSON: {error}") from None
         if not isinstance(value, dict):
             raise DataError(f"{lines.place}: expected a JSON object, got {type(value).__name__}")

@@ -33,6 +33,7 @@ from safetensors.numpy import load_file, save
 
 from blockchain.canonical import canonical_json, hash_arrays
 from blockchain.durable_file import sync_folder, write_durably
+from llm.json_nesting import check_nesting
 
 AnyArrays = dict[str, NDArray[Any]]
 
@@ -276,10 +277,12 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing or holds anything but a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        check_nesting(text)
+        value = json.loads(text)
     except FileNotFoundError:
         raise ArchiveError(f"{path} is missing") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ArchiveError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(value, dict):
         raise ArchiveError(f"{path} holds a {type(value).__name__}, expected a JSON object")
