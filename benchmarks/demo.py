@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo [--home FOLDER]
 
-Runs `foedus run` with its defaults (in a fresh home unless one is given), sampling the memory of
-everything it starts: PSS, so that pages shared between processes count once. Then it trains on the
+Runs `make demo` (in a fresh home unless one is given), sampling the memory of everything it
+starts: PSS, so that pages shared between processes count once. Then it trains on the
 four organizations' rows pooled in one place, with the same settings and as many steps in total,
 and evaluates on the same test rows. Stopped between the two and called again with the same home,
 it goes on with the second.
@@ -11,7 +11,7 @@ it goes on with the second.
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import threading
@@ -34,7 +34,7 @@ from llm.evaluation import evaluate
 from llm.factors import B_SUFFIX, arrays_from_adapter
 from llm.records import Record
 from llm.training import TrainedPart, train, training_seed
-from strategies.run_archive import read_json, write_json
+from strategies.run_archive import newest_run, read_json, write_json
 from strategies.run_parts import (
     adapter_at_scale,
     aggregation_rule,
@@ -85,8 +85,9 @@ def run_demo(home: Path) -> tuple[dict[str, Any], int, float]:
     """Run the demo; return its summary, the peak of everything's memory in bytes, and seconds."""
     started = time.monotonic()
     process = psutil.Popen(
-        [str(Path(sys.executable).with_name("foedus")), "run", "--home", str(home), "--json"],
-        stdout=subprocess.PIPE,
+        ["make", "--no-print-directory", "demo"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "FOEDUS_HOME": str(home)},
     )
     peak, done = [0], threading.Event()
 
@@ -96,12 +97,14 @@ def run_demo(home: Path) -> tuple[dict[str, Any], int, float]:
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    output, _ = process.communicate()
+    status = process.wait()
     done.set()
     sampler.join()
-    if process.returncode:
-        sys.exit(f"foedus run failed with status {process.returncode}")
-    return json.loads(output), peak[0], time.monotonic() - started
+    archive = newest_run(home)
+    if status or archive is None:
+        sys.exit(f"make demo failed with status {status}")
+    summary = read_json(archive.folder / "summary.json")
+    return summary, peak[0], time.monotonic() - started
 
 
 def memory_of(process: psutil.Process, home: Path) -> int:
