@@ -2,8 +2,8 @@
 
 Same arithmetic as transformers' ``LlamaDecoderLayer`` under plain causal attention; what differs is
 how often memory is walked through. On a processor with fast bfloat16 products, transformers' layer
-spends most of its time outside of them: torch's attention backward takes 8 times as long as the
-products it is made of, and norms, rotations and gates are chains of small operations.
+spends most of its time outside of them: torch's attention takes 8 times as long as the operations
+it is made of, and norms, rotations and gates are chains of small operations.
 """
 
 import functools
