@@ -51,6 +51,7 @@ def training_settings(settings: RunSettings) -> TrainingSettings:
         schedule=settings.schedule,
         max_gradient_norm=settings.max_gradient_norm,
         max_tokens=settings.max_tokens,
+        threads=settings.threads or None,
     )
 
 

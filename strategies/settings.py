@@ -137,6 +137,13 @@ class RunSettings(BaseModel):
     max_tokens: int = Field(
         256, ge=8, description="Longest record in tokens; a longer prompt loses its beginning."
     )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Threads of training; 0: as many as the process may use. Some processors sum "
+        "in another order on another number, and give other last bits.",
+    )
     validation_records: int = Field(
         64, ge=0, description="Hold-out rows on which the received adapter is evaluated each round."
     )
