@@ -160,7 +160,6 @@ def _running(flwr_home: Path) -> Iterator[LocalSuperLink]:
         # Ray runs its workers at niceness 15: beside anything else that is busy, one of torch's
         # threads would wait for a processor, and the others for it.
         "RAY_worker_niceness": "0",
-        "OMP_WAIT_POLICY": "PASSIVE",
         # The scripts a SuperLink starts are found beside this interpreter, environment active
         # or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
