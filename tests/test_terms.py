@@ -16,6 +16,7 @@ LOCAL = {
     "chain-port": 9000,
 }
 AGREED = {
+    "threads": 2,
     "seed": 43,
     "organizations": "cinema,microblog,shop",
     "data": "/data/{organization}.csv",
