@@ -28,10 +28,12 @@ from rich.table import Table
 from benchmarks.provenance import RESULTS, provenance
 from client_app.own_data import load_own_data
 from llm.adapters import LoraAdapter
-from llm.base_model import base_model_path, linear_shapes, load_base_model
+from llm.base_model import load_base_model
 from llm.draw import draw
 from llm.evaluation import evaluate
 from llm.factors import B_SUFFIX, arrays_from_adapter
+from llm.linear_shapes import linear_shapes
+from llm.model_source import base_model_path
 from llm.records import Record
 from llm.training import TrainedPart, train, training_seed
 from strategies.run_archive import newest_run, read_json, write_json

@@ -54,15 +54,17 @@ from transformers import (
 
 from benchmarks.provenance import RESULTS, provenance
 from llm.adapters import LoraAdapter
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
 from llm.embedded_data import embedded_organization
 from llm.evaluation import evaluate
 from llm.factors import A_SUFFIX, B_SUFFIX, Arrays
+from llm.model_source import BaseModelSettings
 from llm.quantization import forbid_inference_packing
 from llm.records import Record
 from llm.tokenization import EncodedRecord, encode
-from llm.training import TrainedPart, TrainingSettings, train
+from llm.training import TrainedPart, train
+from llm.training_settings import TrainingSettings
 
 RANK, ALPHA, BATCH, LEARNING_RATE = 16, 32.0, 16, 1e-3
 DOMAINS = ("cinema", "microblog")

@@ -1,18 +1,14 @@
 """A connection to an EVM node, checked before it is used."""
 
-from typing import Annotated, Final
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final
 
 import requests
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, UrlConstraints
 from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
+from blockchain.chain_settings import ChainSettings
 from blockchain.errors import NodeUnreachableError, WrongChainError
-
-#: Chain id of Hardhat's development node.
-DEVELOPMENT_CHAIN_ID: Final = 31337
 
 # Calls that change nothing and may be asked again. Transactions are not among them: whoever sends
 # one looks first whether it landed.
@@ -22,31 +18,6 @@ _RETRIED: Final = (
     "eth_getTransactionCount", "eth_call", "eth_estimateGas", "eth_maxPriorityFeePerGas",
     "eth_gasPrice", "eth_getLogs",
 )  # fmt: skip
-
-
-class ChainSettings(BaseModel):
-    """Which chain to use, and how patiently."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rpc_url: Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)] = Field(
-        default=AnyHttpUrl("http://127.0.0.1:8545"), description="Address of the node's JSON-RPC."
-    )
-    chain_id: int = Field(default=DEVELOPMENT_CHAIN_ID, ge=1, lt=2**63)
-    confirmations: int = Field(
-        default=1, ge=1, le=1000, description="Blocks, its own included, before a receipt counts."
-    )
-    request_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
-    receipt_timeout_seconds: float = Field(default=120.0, gt=0, le=86400)
-    gas_limit_cap: int = Field(
-        default=3_000_000, ge=21_000, description="No transaction may ask for more gas than this."
-    )
-
-    @property
-    def shown_url(self) -> str:
-        """Address without what may be secret in it: user, password, path and query."""
-        url = urlsplit(str(self.rpc_url))
-        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], "", "", ""))
 
 
 def connect_node(settings: ChainSettings) -> Web3:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from web3 import Web3
 
 from blockchain.artifacts import load
-from blockchain.connection import ChainSettings, connect_node, unreachable
+from blockchain.chain_settings import ChainSettings
+from blockchain.connection import connect_node, unreachable
 from blockchain.durable_file import write_durably
 from blockchain.errors import ChainError, ChainWasResetError, ContractMissingError, WrongChainError
 from blockchain.public_chain import PublicChain, check_code

@@ -16,7 +16,8 @@ from filelock import FileLock
 from web3.exceptions import Web3Exception
 from web3.types import Wei
 
-from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings, connect_node, unreachable
+from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
+from blockchain.connection import connect_node, unreachable
 from blockchain.durable_file import write_durably
 from blockchain.errors import KeyFileError, TransactionFailedError
 from blockchain.reverts import nodes_words

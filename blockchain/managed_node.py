@@ -19,7 +19,7 @@ import requests
 from filelock import FileLock, Timeout
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 
-from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings
+from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from blockchain.durable_file import write_durably
 from blockchain.errors import NodeError
 from blockchain.toolchain import hardhat_command, hardhat_folder

@@ -20,7 +20,8 @@ from web3 import Web3
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
 
 from blockchain.artifacts import load
-from blockchain.connection import ChainSettings, connect_node, unreachable
+from blockchain.chain_settings import ChainSettings
+from blockchain.connection import connect_node, unreachable
 from blockchain.errors import (
     ChainError,
     ContractMissingError,

@@ -18,7 +18,8 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
-from blockchain.connection import ChainSettings, unreachable
+from blockchain.chain_settings import ChainSettings
+from blockchain.connection import unreachable
 from blockchain.errors import TransactionFailedError, TransactionRevertedError
 from blockchain.reverts import is_revert, nodes_words, reverted
 

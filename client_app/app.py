@@ -10,10 +10,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from blockchain.errors import ChainError
-from client_app.organization import CoordinatorError, Organization
 from client_app.own_data import load_own_data
-from llm.base_model import BaseModelError
+from client_app.request import CoordinatorError
 from llm.cached_folder import CacheError
+from llm.model_source import BaseModelError
 from llm.registry import RegistryError
 from llm.rows import DataError
 from strategies import protocol
@@ -71,6 +71,9 @@ def closing(message: Message, context: Context) -> Message:
 
 def _answer(message: Message, context: Context, what: str) -> RecordDict:
     with _kept_errors(_claimed_name(message), context):
+        # Loads torch: a node says hello without it.
+        from client_app.organization import Organization  # noqa: PLC0415
+
         settings = _settings(context)
         name = _addressed(message, settings, context)
         organization = Organization(name, settings, open_reading_chain(settings))

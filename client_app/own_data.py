@@ -9,18 +9,9 @@ from llm.datasets import (
     FileSource,
     HubSource,
     load_organization,
-    load_records,
-    organization_of,
 )
 from llm.embedded_data import ORGANIZATIONS
 from llm.forms import ChatForm, Form, PromptCompletionForm, TextLabelForm
-from llm.partition import (
-    DirichletPartition,
-    GroupPartition,
-    IidPartition,
-    Partition,
-    partition,
-)
 from llm.rows import DataError
 from llm.splits import OrganizationData
 from strategies.settings import EMBEDDED_DATA, HUB_DATA, RunSettings
@@ -38,7 +29,10 @@ def load_own_data(settings: RunSettings, organization: str, cache: Path) -> Orga
     """
     if settings.partition == "none":
         return _whole(settings, organization, cache)
-    return _parts(settings, cache)[organization]
+    # Loads flwr-datasets and what it draws in, which only experiments need.
+    from client_app.shared_data import load_parts  # noqa: PLC0415
+
+    return load_parts(settings, cache)[organization]
 
 
 def data_settings(settings: RunSettings, organization: str) -> DataSettings:
@@ -94,29 +88,6 @@ def data_settings(settings: RunSettings, organization: str) -> DataSettings:
 @lru_cache(maxsize=16)
 def _whole(settings: RunSettings, organization: str, cache: Path) -> OrganizationData:
     return load_organization(data_settings(settings, organization), cache)
-
-
-@lru_cache(maxsize=1)
-def _parts(settings: RunSettings, cache: Path) -> dict[str, OrganizationData]:
-    """Split one data set among the organizations, groups kept whole within each part's splits."""
-    where = data_settings(settings, settings.organization_names[0])
-    parts = partition(
-        load_records(where, cache),
-        settings.organization_names,
-        _partition(settings),
-        seed=settings.seed,
-    )
-    return {name: organization_of(where, name, records) for name, records in parts.items()}
-
-
-def _partition(settings: RunSettings) -> Partition:
-    match settings.partition:
-        case "iid":
-            return IidPartition()
-        case "dirichlet":
-            return DirichletPartition(alpha=settings.partition_alpha)
-        case _:
-            return GroupPartition()
 
 
 def _form(settings: RunSettings) -> Form:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from llm.adapters import LoraAdapter
-from llm.base_model import BaseModel, target_linears
+from llm.base_model import BaseModel
 from llm.completion_loss import summed_cross_entropy, target_log_probabilities
 from llm.factors import adapter_from_arrays
+from llm.linear_shapes import target_linears
 from llm.llama_layer import LlamaLayer
 from llm.lora_linear import AdaptedLinear, standing_in
 from llm.memory import give_back_freed_memory

@@ -7,14 +7,16 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llm.factors import Arrays, LinearShape, adapter_from_arrays
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -201,7 +203,10 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, object]) -> None:
         raise AdapterError(f"{folder}: bias {config['bias']!r}, expected 'none'")
 
 
-def _peft_config(adapter: LoraAdapter, base_model: str) -> LoraConfig:
+def _peft_config(adapter: LoraAdapter, base_model: str) -> "LoraConfig":
+    # PEFT loads every kind of adapter it knows, which takes seconds; reading needs none of it.
+    from peft import LoraConfig  # noqa: PLC0415
+
     modules = [name.removeprefix(_PEFT_PREFIX) for name in adapter_from_arrays(adapter.arrays)]
     alpha = int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha
     return LoraConfig(

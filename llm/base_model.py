@@ -1,24 +1,17 @@
 """The base model: found, quantized and loaded once in each process."""
 
-import hashlib
-import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from pydantic import BaseModel as Settings
-from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -26,55 +19,22 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from llm.embedded_model import embedded_model_path
 from llm.factors import LinearShape
+from llm.linear_shapes import first_line, read_config, shapes_of
+from llm.model_source import (
+    EMBEDDED,
+    BaseModelError,
+    BaseModelSettings,
+    Quantization,
+    base_model_path,
+    model_fingerprint,
+)
 from llm.progress import Progress, silent
 from llm.quantization import (
-    Quantization,
     fast_compute_dtype,
     forbid_inference_packing,
     quantization_config,
 )
-
-EMBEDDED: Final = "embedded"
-
-#: What PEFT puts before a module's name in a saved adapter.
-PEFT_PREFIX: Final = "base_model.model."
-
-#: What a model folder may hold that is of use here; no pickled weights.
-_WANTED_FILES: Final = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-_HASH_CHUNK_BYTES: Final = 1 << 22
-
-
-class BaseModelError(RuntimeError):
-    """The base model cannot be had, read or used; the message says what to do."""
-
-
-class BaseModelSettings(Settings):
-    """Which model, and in what precision.
-
-    Parameters
-    ----------
-    model : str
-        ``embedded`` (SmolLM2-135M-Instruct), a folder, or a name on the Hugging Face hub.
-    revision : str, optional
-        Branch, tag or commit on the hub; organizations that pin a commit get the same bits.
-    quantization : {"nf4", "int8", "none"}
-        How the linear layers of the body are stored.
-    compute_dtype : {"auto", "bfloat16", "float32"}
-        Type of activations and matrix products; ``auto`` takes bfloat16 where it is fast. Runs
-        that must agree bit for bit name it.
-    device : {"auto", "cpu", "cuda"}
-        Where to compute.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str = Field(default=EMBEDDED, min_length=1, max_length=4096)
-    revision: str | None = None
-    quantization: Quantization = "nf4"
-    compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -131,7 +91,7 @@ class BaseModel:
 
     def linear_shapes(self, target: str | tuple[str, ...] = "all-linear") -> dict[str, LinearShape]:
         """Return the shapes of the linear layers an adapter targets, by PEFT module name."""
-        return _shapes(self.model, target, self.name)
+        return shapes_of(self.model, target, self.name)
 
 
 def load_base_model(
@@ -170,105 +130,6 @@ def load_base_model(
 _paths: dict[tuple[BaseModelSettings, Path], Path] = {}
 
 
-def base_model_path(settings: BaseModelSettings, cache: Path, progress: Progress = silent) -> Path:
-    """Return the model's folder, fetching it where it is not there yet.
-
-    Raises
-    ------
-    BaseModelError
-        If there is no such folder or model, or the hub cannot be reached.
-    RegistryError, CacheError
-        If the embedded model cannot be prepared.
-    """
-    if settings.model == EMBEDDED:
-        return embedded_model_path(cache, progress)
-    path = Path(settings.model).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.is_absolute() or settings.model.startswith((".", "~")):
-        raise BaseModelError(
-            f"{settings.model}: no such folder; give a model's folder, a name on the Hugging Face "
-            f"hub, or {EMBEDDED!r}"
-        )
-    try:
-        return Path(
-            snapshot_download(
-                settings.model,
-                revision=settings.revision,
-                cache_dir=cache / "hub",
-                allow_patterns=list(_WANTED_FILES),
-            )
-        )
-    except HFValidationError:
-        raise BaseModelError(
-            f"{settings.model!r}: neither a folder here nor a valid hub name (owner/name)"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise BaseModelError(
-            f"{settings.model}: not in the cache, and the Hugging Face hub cannot be reached; "
-            f"check the network or HF_HUB_OFFLINE, give a local folder, or use {EMBEDDED!r}"
-        ) from None
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no answer")
-        raise BaseModelError(
-            f"{settings.model}: the Hugging Face hub refused it ({status}); check name, revision "
-            "and, for a gated model, your token"
-        ) from None
-
-
-def linear_shapes(
-    model_path: Path, target: str | tuple[str, ...] = "all-linear"
-) -> dict[str, LinearShape]:
-    """Return the shapes of the layers an adapter targets, without reading the weights.
-
-    Parameters
-    ----------
-    model_path : Path
-        The model's folder.
-    target : str or tuple of str
-        ``all-linear`` for every linear layer of the body, or the last parts of module names, such
-        as ``("q_proj", "v_proj")``.
-
-    Returns
-    -------
-    dict of str to LinearShape
-        By PEFT module name (``base_model.model.model.layers.0.self_attn.q_proj``), sorted.
-
-    Raises
-    ------
-    BaseModelError
-        If the folder is no causal language model, or the target names no layer of it.
-    """
-    config = _read_config(model_path)
-    with torch.device("meta"):
-        try:
-            model = AutoModelForCausalLM.from_config(config)
-        except (ValueError, KeyError) as error:
-            raise BaseModelError(
-                f"{model_path}: not a causal language model that transformers knows "
-                f"({_first_line(error)})"
-            ) from None
-    return _shapes(model, target, str(model_path))
-
-
-def model_fingerprint(model_path: Path) -> str:
-    """Return the SHA-256 of a model folder's configuration, weights and tokenizer.
-
-    Computed over the names and SHA-256 digests of those files, in sorted order; any difference in
-    a byte that could change what the model says changes it.
-    """
-    digests = {}
-    for path in sorted(model_path.iterdir()):
-        if not path.is_file() or not any(path.match(pattern) for pattern in _WANTED_FILES):
-            continue
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
-        digests[path.name] = digest.hexdigest()
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
-
-
 @lru_cache(maxsize=1)
 def _load(settings: BaseModelSettings, path: Path) -> BaseModel:
     device = _device(settings)
@@ -277,7 +138,7 @@ def _load(settings: BaseModelSettings, path: Path) -> BaseModel:
         if settings.compute_dtype == "auto"
         else getattr(torch, settings.compute_dtype)
     )
-    _read_config(path)
+    read_config(path)
     _check_weight_files(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -292,7 +153,7 @@ def _load(settings: BaseModelSettings, path: Path) -> BaseModel:
             )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise BaseModelError(
-            f"{path}: cannot be loaded ({_first_line(error)}); fetch the model again, or choose "
+            f"{path}: cannot be loaded ({first_line(error)}); fetch the model again, or choose "
             "another"
         ) from error
     forbid_inference_packing(model)
@@ -337,16 +198,6 @@ def _given_name(settings: BaseModelSettings) -> str:
     return settings.model
 
 
-def _read_config(path: Path) -> Any:
-    try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise BaseModelError(
-            f"{path}: no usable config.json ({_first_line(error)}); expected a Hugging Face model "
-            "folder"
-        ) from None
-
-
 def _check_weight_files(path: Path) -> None:
     """Refuse damaged weights before they are read: the header alone tells a cut file."""
     files = sorted(path.glob("*.safetensors"))
@@ -360,39 +211,8 @@ def _check_weight_files(path: Path) -> None:
                 weights.keys()
         except SafetensorError as error:
             raise BaseModelError(
-                f"{file}: damaged ({_first_line(error)}); fetch the model again"
+                f"{file}: damaged ({first_line(error)}); fetch the model again"
             ) from None
-
-
-def _shapes(
-    model: PreTrainedModel, target: str | tuple[str, ...], name: str
-) -> dict[str, LinearShape]:
-    linears = target_linears(model, target)
-    if not linears:
-        raise BaseModelError(
-            f"{name}: target {target!r} names none of its linear layers; use 'all-linear' or the "
-            "last parts of module names"
-        )
-    return {
-        module: LinearShape(linear.out_features, linear.in_features)
-        for module, linear in linears.items()
-    }
-
-
-def target_linears(model: PreTrainedModel, target: str | tuple[str, ...]) -> dict[str, nn.Linear]:
-    """Return the linear layers an adapter targets, by PEFT module name, sorted.
-
-    The output head is never among them: adapting it would cost a vocabulary-sized factor.
-    """
-    head = model.get_output_embeddings()
-    named: Mapping[str, nn.Module] = dict(model.named_modules())
-    return {
-        PEFT_PREFIX + name: module
-        for name, module in sorted(named.items())
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and (target == "all-linear" or name.rpartition(".")[2] in target)
-    }
 
 
 @contextmanager
@@ -405,8 +225,3 @@ def _without_progress_bars() -> Iterator[None]:
         yield
     finally:
         transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

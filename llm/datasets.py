@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import datasets as hub
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm import embedded_data
@@ -246,6 +245,9 @@ def _text_group(record: Record) -> str:
 
 
 def _hub_rows(source: HubSource) -> Iterator[Row]:
+    # Loads arrow and all of pandas, which no other source needs.
+    import datasets as hub  # noqa: PLC0415
+
     try:
         table = hub.load_dataset(
             source.path, source.config, split=source.split, revision=source.revision

@@ -6,7 +6,7 @@ two modes (see :func:`forbid_inference_packing`).
 """
 
 import logging
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ for _name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions
 
 import bitsandbytes as bnb  # noqa: E402 - only after the line above
 
-Quantization = Literal["nf4", "int8", "none"]
+from llm.model_source import Quantization  # noqa: E402
 
 #: Largest code of an int8 row: its scale is the row's largest magnitude.
 _INT8_MAX: Final = 127.0

@@ -6,12 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel as Settings
-from pydantic import ConfigDict, Field
 
 from llm.adapted_model import AdaptedModel, adapted, scaled_factors
 from llm.adapters import LoraAdapter
@@ -28,6 +25,7 @@ from llm.tokenization import (
     within_tokens,
 )
 from llm.trained_factors import TrainedFactors, TrainedPart
+from llm.training_settings import TrainingSettings
 
 __all__ = [
     "TrainedPart",
@@ -44,53 +42,6 @@ StepProgress = Callable[[int, int, float], None]
 
 class TrainingError(RuntimeError):
     """Training gave no usable update; the message says what happened, and no record's text."""
-
-
-class TrainingSettings(Settings):
-    """How an organization trains.
-
-    Parameters
-    ----------
-    learning_rate : float
-        Peak step size of AdamW (no weight decay: it would move factors without any record's say).
-    batch_size : int
-        Records an optimizer step.
-    micro_batch_size : int
-        Records at once in memory; gradients accumulate to the batch, weighted by tokens, so that
-        only rounding depends on it.
-    micro_batch_tokens : int
-        Tokens at once in memory, padding included; long records come in smaller groups. Each
-        takes about 12 kB a layer of a model 576 wide until its gradient is done.
-    epochs : int
-        Passes over the records.
-    warmup_steps : int
-        Steps over which the step size rises linearly.
-    schedule : {"constant", "linear", "cosine"}
-        What follows: the peak, or a fall to zero at the last step.
-    max_gradient_norm : float
-        Gradients longer than this are shortened to it.
-    max_tokens : int
-        Longest record, prompt and completion.
-    long_records : {"truncate", "refuse"}
-        What happens to longer ones: their prompt loses its beginning, or training stops.
-    threads : int, optional
-        Processor threads; what torch is set to where absent. Matrix units (AMX) sum in another
-        order on another number of threads: whoever must repeat an update names it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, allow_inf_nan=False)
-    batch_size: int = Field(default=16, ge=1, le=4096)
-    micro_batch_size: int = Field(default=16, ge=1, le=4096)
-    micro_batch_tokens: int = Field(default=1024, ge=1)
-    epochs: int = Field(default=1, ge=1, le=1000)
-    warmup_steps: int = Field(default=8, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    max_tokens: int = Field(default=512, ge=2)
-    long_records: Literal["truncate", "refuse"] = "truncate"
-    threads: int | None = Field(default=None, ge=1, le=1024)
 
 
 @dataclass(frozen=True)

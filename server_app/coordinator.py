@@ -11,12 +11,8 @@ from flwr.serverapp import Grid
 
 from blockchain.canonical import hash_arrays
 from llm.adapters import save_adapter
-from llm.base_model import (
-    base_model_path,
-    linear_shapes,
-    model_fingerprint,
-)
 from llm.factors import Arrays, arrays_from_adapter
+from llm.model_source import base_model_path, model_fingerprint
 from server_app.closing import close_run
 from server_app.model_card import model_card
 from server_app.roster import find_organizations
@@ -31,10 +27,9 @@ from strategies.run_chain import open_writing_chain
 from strategies.run_folder import run_folder
 from strategies.run_parts import (
     adapter_at_scale,
-    aggregation_rule,
+    agreed_rule,
     base_model_name,
     base_model_settings,
-    target_of,
 )
 from strategies.settings import RunSettings, SettingsError, cache_folder
 from strategies.terms import differing_terms, terms_hash, terms_of
@@ -75,7 +70,7 @@ def _run(
     settings: RunSettings, grid: Grid, archive: RunArchive, log: RunLog, started: float
 ) -> None:
     model_path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
-    rule = aggregation_rule(settings, linear_shapes(model_path, target_of(settings)))
+    rule = agreed_rule(settings)
     terms = terms_of(settings, run=archive.name, model_fingerprint=model_fingerprint(model_path))
     run = _run_entry(settings, archive, terms)
 
@@ -87,12 +82,14 @@ def _run(
     archive.write_run({**run, "task": opened.task.hex(), "contracts": {"Rounds": chain.address}})
     log("task-opened", {"run": archive.name, "task": opened.task.hex(), "contract": chain.address})
 
-    nodes = find_organizations(grid, settings.organization_names)
     notary = RoundNotary(chain, opened.task)
-    strategy = _strategy(settings, rule, archive, notary, nodes, log)
+    strategy = _strategy(settings, rule, archive, notary, log)
+    # Before anybody is asked for: the nodes are still starting.
     done = strategy.resume()
     if done:
         log("run-resumed", {"after": done})
+    nodes = find_organizations(grid, settings.organization_names)
+    strategy.admit(Participant(name, node, settings.rank_of(name)) for name, node in nodes.items())
     setup_seconds = time.monotonic() - started
 
     rounds_left = settings.rounds - done
@@ -149,7 +146,6 @@ def _strategy(
     rule: AggregationRule,
     archive: RunArchive,
     notary: RoundNotary,
-    nodes: Mapping[str, int],
     log: RunLog,
 ) -> FederatedLora:
     base = base_model_name(settings)
@@ -170,9 +166,6 @@ def _strategy(
         rule=rule,
         archive=archive,
         notary=notary,
-        participants=[
-            Participant(name, node, settings.rank_of(name)) for name, node in nodes.items()
-        ],
         terms=RoundTerms(
             min_organizations=settings.min_organizations,
             max_examples=settings.records_per_round,

@@ -78,8 +78,6 @@ class FederatedLora(Strategy):
         Where every round is stored before the next begins.
     notary : RoundNotary
         Opens and seals rounds on the public chain.
-    participants : sequence of Participant
-        Who is invited to each round.
     terms : RoundTerms
         What holds in every round.
     save_adapter : callable
@@ -94,7 +92,6 @@ class FederatedLora(Strategy):
         rule: AggregationRule,
         archive: RunArchive,
         notary: RoundNotary,
-        participants: Iterable[Participant],
         terms: RoundTerms,
         save_adapter: Callable[[int, Arrays, Path], None],
         listener: Listener,
@@ -102,7 +99,7 @@ class FederatedLora(Strategy):
         self._rule = rule
         self._archive = archive
         self._notary = notary
-        self._participants = sorted(participants, key=lambda p: p.organization)
+        self._participants: list[Participant] = []
         self._terms = terms
         self._save_adapter = save_adapter
         self._listener = listener
@@ -158,6 +155,10 @@ class FederatedLora(Strategy):
             sealed = RoundOutcome.from_manifest(self._archive.manifest(number))
             self._receipts.update(self._notary.receipts(sealed, self._archive.seal(number)))
         return last
+
+    def admit(self, participants: Iterable[Participant]) -> None:
+        """Say who is invited to each round from now on."""
+        self._participants = sorted(participants, key=lambda p: p.organization)
 
     # One round, in Flower's four steps
 

@@ -1,6 +1,6 @@
 """The public chain that a run's settings name, for whoever reads and for the one who writes."""
 
-from blockchain.connection import ChainSettings
+from blockchain.chain_settings import ChainSettings
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_node, open_account
 from blockchain.managed_node import ManagedNode

@@ -1,13 +1,15 @@
 """What a run's settings stand for on the ground floor; both sides build the same from them."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from llm.adapters import LoraAdapter
-from llm.base_model import EMBEDDED, BaseModelSettings
 from llm.factors import Arrays, LinearShape, adapter_from_arrays
-from llm.training import TrainingSettings
+from llm.known_shapes import known_linear_shapes
+from llm.model_source import EMBEDDED, BaseModelSettings, base_model_path
+from llm.training_settings import TrainingSettings
 from strategies.aggregation import RULES, AggregationRule, AggregationSettings
-from strategies.settings import RunSettings
+from strategies.settings import RunSettings, cache_folder
 
 #: Name of the embedded model on the Hugging Face hub.
 EMBEDDED_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -70,3 +72,17 @@ def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -
         ),
         shapes,
     )
+
+
+@lru_cache(maxsize=1)
+def agreed_rule(settings: RunSettings) -> AggregationRule:
+    """Return the aggregation rule of a run over the layers of the base model that it names.
+
+    Raises
+    ------
+    BaseModelError, CacheError, RegistryError
+        If the model cannot be had, or has no such layers.
+    """
+    cache = cache_folder(settings.home_path)
+    path = base_model_path(base_model_settings(settings), cache)
+    return aggregation_rule(settings, known_linear_shapes(path, target_of(settings), cache))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blockchain.connection import DEVELOPMENT_CHAIN_ID, ChainSettings
+from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from strategies.aggregation import check_combination
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

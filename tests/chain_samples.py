@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from blockchain.connection import ChainSettings
+from blockchain.chain_settings import ChainSettings
 from blockchain.merkle import ACCEPTED, Leaf, organization_id
 from blockchain.public_chain import PublicChain
 

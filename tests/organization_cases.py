@@ -11,8 +11,8 @@ from flwr.app import RecordDict
 from blockchain.canonical import hash_arrays
 from blockchain.public_chain import PublicChain
 from client_app.organization import Organization
-from llm.base_model import linear_shapes
 from llm.factors import Arrays, arrays_from_adapter
+from llm.linear_shapes import linear_shapes
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState
 from strategies.run_parts import aggregation_rule

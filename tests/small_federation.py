@@ -269,9 +269,6 @@ class Federation:
             rule=self.rule,
             archive=self.archive,
             notary=self.notary,
-            participants=[
-                Participant(name, self.nodes[name], self.settings.rank_of(name)) for name in NAMES
-            ],
             terms=RoundTerms(
                 min_organizations=self.settings.min_organizations,
                 max_examples=self.settings.records_per_round,
@@ -280,6 +277,9 @@ class Federation:
             ),
             save_adapter=self._save_adapter,
             listener=self._listen,
+        )
+        self.strategy.admit(
+            Participant(name, self.nodes[name], self.settings.rank_of(name)) for name in NAMES
         )
         if killed_at is not None:
             self._arm(killed_at)

@@ -21,13 +21,15 @@ from llm.adapters import (
     read_adapter,
     save_adapter,
 )
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.embedded_data import embedded_organization
 from llm.embedded_model import embedded_model_path
 from llm.evaluation import evaluate
 from llm.factors import A_SUFFIX, B_SUFFIX
+from llm.model_source import BaseModelSettings
 from llm.records import Record
-from llm.training import TrainedPart, TrainingSettings, train
+from llm.training import TrainedPart, train
+from llm.training_settings import TrainingSettings
 from tests.real_model import application_cache
 from tests.tiny_model import build_tiny_model, start_adapter
 

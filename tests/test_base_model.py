@@ -10,15 +10,10 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from llm.base_model import (
-    BaseModelError,
-    BaseModelSettings,
-    base_model_path,
-    linear_shapes,
-    load_base_model,
-    model_fingerprint,
-)
+from llm.base_model import load_base_model
 from llm.factors import LinearShape
+from llm.linear_shapes import linear_shapes
+from llm.model_source import BaseModelError, BaseModelSettings, base_model_path, model_fingerprint
 from llm.quantization import dequantized_weight, fast_compute_dtype
 from tests.tiny_model import build_tiny_model
 

@@ -9,11 +9,12 @@ import torch
 
 import llm.evaluation as evaluation_module
 from llm.adapters import LoraAdapter
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.embedded_data import embedded_organization
 from llm.embedded_model import embedded_model_path
 from llm.evaluation import EvaluationError, evaluate, general_text_loss
 from llm.factors import B_SUFFIX
+from llm.model_source import BaseModelSettings
 from llm.records import Message, Record
 from tests.real_model import application_cache
 from tests.tiny_model import build_tiny_model, labelled_records, start_adapter

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.generation import generate
+from llm.model_source import BaseModelSettings
 from llm.records import Message
 from llm.tokenization import TokenizationError
 from tests.tiny_model import build_tiny_model, start_adapter

@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from llm.adapted_model import adapted
 from llm.adapters import LoraAdapter
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.evaluation import evaluate
 from llm.generation import generate
-from llm.quantization import Quantization, dequantized_weight, quantization_config
+from llm.model_source import BaseModelSettings, Quantization
+from llm.quantization import dequantized_weight, quantization_config
 from llm.tokenization import collate, completion_row, encode
 from llm.trained_factors import TrainedFactors, TrainedPart
 from tests.tiny_model import build_tiny_model, labelled_records, start_adapter

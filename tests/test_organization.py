@@ -12,8 +12,8 @@ from blockchain import merkle
 from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
 from blockchain.merkle import Leaf, organization_id
-from client_app.organization import CoordinatorError
 from client_app.own_record import OwnRecord
+from client_app.request import CoordinatorError
 from llm.factors import A_SUFFIX, B_SUFFIX
 from strategies import protocol
 from strategies.aggregation import Contribution

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockchain import merkle
-from blockchain.connection import ChainSettings, connect_node
+from blockchain.chain_settings import ChainSettings
+from blockchain.connection import connect_node
 from blockchain.errors import (
     ChainError,
     ContractMissingError,

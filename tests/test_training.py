@@ -11,19 +11,14 @@ import torch
 from safetensors.numpy import load_file
 
 from llm.adapters import AdapterError, LoraAdapter
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.embedded_model import embedded_model_path
 from llm.factors import A_SUFFIX, B_SUFFIX
+from llm.model_source import BaseModelSettings
 from llm.records import Message, Record
 from llm.tokenization import TokenizationError
-from llm.training import (
-    TrainedPart,
-    TrainingError,
-    TrainingResult,
-    TrainingSettings,
-    train,
-    training_seed,
-)
+from llm.training import TrainedPart, TrainingError, TrainingResult, train, training_seed
+from llm.training_settings import TrainingSettings
 from tests.real_model import application_cache
 from tests.tiny_model import build_tiny_model, labelled_records, start_adapter
 

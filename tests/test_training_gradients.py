@@ -10,9 +10,10 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 
 from llm.adapted_model import adapted
 from llm.adapters import LoraAdapter
-from llm.base_model import BaseModel, BaseModelSettings, load_base_model
+from llm.base_model import BaseModel, load_base_model
 from llm.factors import A_SUFFIX, B_SUFFIX
 from llm.llama_layer import MAX_LENGTH, gated, rms_norm, rotary_causal_attention
+from llm.model_source import BaseModelSettings
 from llm.tokenization import Row, collate
 from llm.trained_factors import TrainedFactors, TrainedPart
 from tests.tiny_model import build_tiny_model, start_adapter

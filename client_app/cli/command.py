@@ -63,8 +63,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from blockchain.errors import ChainError
     from client_app.cli.local_superlink import SuperLinkError
     from llm.adapters import AdapterError
-    from llm.base_model import BaseModelError
     from llm.cached_folder import CacheError
+    from llm.model_source import BaseModelError
     from llm.registry import RegistryError
     from llm.rows import DataError
     from strategies.run_archive import ArchiveError

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from client_app.own_data import load_own_data
-from llm.base_model import base_model_path
+from llm.model_source import base_model_path
 from strategies.run_chain import open_writing_chain
 from strategies.run_parts import base_model_settings
 from strategies.settings import RunSettings, cache_folder

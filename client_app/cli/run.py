@@ -80,14 +80,16 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
     from client_app.cli.app_bundle import stage_app
     from client_app.cli.local_superlink import local_superlink
-    from client_app.cli.preparation import prepare
-    from client_app.cli.run_display import RunDisplay
-    from strategies.run_archive import RunArchive, read_json
 
     organizations = len(settings.organization_names)
     folder = settings.home_path / "runs" / settings.run_name
+    started = time.monotonic()
     with local_superlink(settings.home_path / "flwr") as superlink:
-        started = time.monotonic()
+        # While the SuperLink starts.
+        from client_app.cli.preparation import prepare
+        from client_app.cli.run_display import RunDisplay
+        from strategies.run_archive import RunArchive, read_json
+
         prepare(settings, progress_console)
         prepared = time.monotonic() - started
         app = stage_app(settings.home_path / "flwr" / "app")

@@ -1,0 +1,34 @@
+"""Which chain, by whose node, and how patiently; checked without connecting."""
+
+from typing import Annotated, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, UrlConstraints
+
+#: Chain id of Hardhat's development node.
+DEVELOPMENT_CHAIN_ID: Final = 31337
+
+
+class ChainSettings(BaseModel):
+    """Which chain to use, and how patiently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rpc_url: Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)] = Field(
+        default=AnyHttpUrl("http://127.0.0.1:8545"), description="Address of the node's JSON-RPC."
+    )
+    chain_id: int = Field(default=DEVELOPMENT_CHAIN_ID, ge=1, lt=2**63)
+    confirmations: int = Field(
+        default=1, ge=1, le=1000, description="Blocks, its own included, before a receipt counts."
+    )
+    request_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    receipt_timeout_seconds: float = Field(default=120.0, gt=0, le=86400)
+    gas_limit_cap: int = Field(
+        default=3_000_000, ge=21_000, description="No transaction may ask for more gas than this."
+    )
+
+    @property
+    def shown_url(self) -> str:
+        """Address without what may be secret in it: user, password, path and query."""
+        url = urlsplit(str(self.rpc_url))
+        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], "", "", ""))

@@ -1,0 +1,185 @@
+"""A coordinator's message: read strictly, and held against the public chain and our own record.
+
+Loads neither torch nor the model: what does not hold is refused before it costs anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+
+from blockchain.canonical import hash_arrays
+from blockchain.merkle import Leaf, organization_id
+from blockchain.public_chain import Phase, PublicChain
+from client_app.own_record import OwnRecord
+from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter
+from strategies import protocol
+from strategies.aggregation import AggregationRule
+from strategies.protocol import ProtocolError, RoundReceipt
+from strategies.run_parts import agreed_rule
+from strategies.settings import RunSettings
+
+#: No stacked adapter grows beyond this; a message that says so is refused before it costs memory.
+MAX_ADAPTER_RANK = 65_536
+
+
+class CoordinatorError(RuntimeError):
+    """What the coordinator sent does not agree with the public chain or with our own record."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A coordinator's message.
+
+    Parameters
+    ----------
+    task : bytes
+        The task's id, 32 bytes.
+    round : int
+        The round.
+    rank : int
+        How many rows and columns of the factors this organization trains.
+    adapter : dict of str to ndarray
+        The whole global adapter.
+    receipt : RoundReceipt or None
+        What is owed for our last reply.
+    """
+
+    task: bytes
+    round: int
+    rank: int
+    adapter: Arrays
+    receipt: RoundReceipt | None
+
+
+def read_request(content: RecordDict, organization: str, settings: RunSettings) -> Request:
+    """Read a message strictly: every record there, the adapter whole and of the hash it states.
+
+    Raises
+    ------
+    ProtocolError
+        If something is missing or of another kind or shape than was agreed.
+    CoordinatorError
+        If the adapter has another hash than the message says, or the rank is not the terms'.
+    """
+    header = content.config_records.get(protocol.HEADER)
+    sent = content.array_records.get(protocol.ADAPTER)
+    if header is None or sent is None:
+        raise ProtocolError("a message without header or adapter")
+    adapter = _complete(sent, agreed_rule(settings))
+    stated = protocol.digest(header, "adapter-hash")
+    computed = hash_arrays(adapter)
+    if computed != stated:
+        raise CoordinatorError(
+            f"the received adapter hashes to 0x{computed.hex()}, the message says 0x{stated.hex()}"
+        )
+    rank = protocol.integer(header, "rank")
+    if rank != settings.rank_of(organization):
+        raise CoordinatorError(
+            f"the message asks for rank {rank}, the terms say {settings.rank_of(organization)}"
+        )
+    return Request(
+        task=protocol.digest(header, "task"),
+        round=protocol.integer(header, "round"),
+        rank=rank,
+        adapter=adapter,
+        receipt=RoundReceipt.from_header(header),
+    )
+
+
+def check_parent(chain: PublicChain, request: Request) -> None:
+    """Make sure that the round is open on chain, on the very adapter that was received.
+
+    Raises
+    ------
+    CoordinatorError
+        If it is not.
+    """
+    on_chain = chain.round(request.task, request.round)
+    if on_chain.phase is not Phase.OPEN:
+        raise CoordinatorError(
+            f"round {request.round} is {on_chain.phase.name.lower()} on chain, expected open"
+        )
+    digest = hash_arrays(request.adapter)
+    if on_chain.parent_adapter != digest:
+        raise CoordinatorError(
+            f"round {request.round} opened on adapter 0x{on_chain.parent_adapter.hex()}, "
+            f"the coordinator sent 0x{digest.hex()}"
+        )
+
+
+def check_sealed(chain: PublicChain, request: Request) -> None:
+    """Make sure that the last round is sealed on chain with the very adapter that was received.
+
+    Raises
+    ------
+    CoordinatorError
+        If it is not.
+    """
+    on_chain = chain.round(request.task, request.round)
+    digest = hash_arrays(request.adapter)
+    if on_chain.phase is not Phase.SEALED or on_chain.adapter_hash != digest:
+        raise CoordinatorError(
+            f"round {request.round} is {on_chain.phase.name.lower()} on chain with adapter "
+            f"0x{on_chain.adapter_hash.hex()}, the coordinator sent 0x{digest.hex()} as final"
+        )
+
+
+def check_receipt(
+    chain: PublicChain, request: Request, organization: str, record: OwnRecord
+) -> None:
+    """Hold the receipt for our last counted reply against the chain and our own record.
+
+    Raises
+    ------
+    CoordinatorError
+        If it is for another update, or its leaf is not under the sealed root.
+    """
+    receipt = request.receipt
+    if receipt is None:
+        return
+    reply = record.reply_in(receipt.round)
+    if reply is None or reply.update_hash != receipt.update_hash:
+        raise CoordinatorError(
+            f"the receipt for round {receipt.round} is not for an update that we sent"
+        )
+    leaf = Leaf(
+        task=request.task,
+        round=receipt.round,
+        index=receipt.index,
+        organization=organization_id(organization),
+        verdict=receipt.verdict,
+        update_hash=receipt.update_hash,
+    )
+    if not chain.is_included(leaf, receipt.proof):
+        raise CoordinatorError(
+            f"our update of round {receipt.round} is not under the root sealed on chain"
+        )
+    record.verified(receipt)
+
+
+def _complete(sent: ArrayRecord, rule: AggregationRule) -> Arrays:
+    """Return the whole adapter: what was sent, and the rest from the seed."""
+    arrays = dict(_initial_arrays(rule))
+    for name, array in sent.items():
+        if name not in arrays:
+            raise ProtocolError(f"the adapter holds {name[:120]!r}, which was not agreed")
+        arrays[name] = protocol.decode_array(array, _agreed_shape(name, array, arrays[name]))
+    return arrays
+
+
+@lru_cache(maxsize=1)
+def _initial_arrays(rule: AggregationRule) -> Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    return arrays_from_adapter(rule.adapter(rule.initial_state()))
+
+
+def _agreed_shape(name: str, sent: Array, initial: Float32Array) -> tuple[int, ...]:
+    """Return the shape an array of the adapter may have: under stacking rules its rank grows."""
+    rank_axis = 0 if name.endswith(A_SUFFIX) else 1
+    shape = list(initial.shape)
+    if len(sent.shape) == 2 and 1 <= sent.shape[rank_axis] <= MAX_ADAPTER_RANK:
+        shape[rank_axis] = int(sent.shape[rank_axis])
+    return tuple(shape)
