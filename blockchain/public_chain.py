@@ -181,6 +181,11 @@ class PublicChain:
             )
         return self._receipt_of("RoundOpened", record.opened_block, task=task, round=round)
 
+    def opening(self, task: bytes, round: int) -> TransactionReceipt:
+        """Return the receipt of the transaction that opened a round."""
+        opened_block = self.round(task, round).opened_block
+        return self._receipt_of("RoundOpened", opened_block, task=task, round=round)
+
     def seal(
         self,
         task: bytes,

@@ -71,7 +71,14 @@ class Organization:
         received = adapter_at_scale(request.adapter, self._settings)
 
         started = time.monotonic()
-        hold_out = data.validation[: self._settings.validation_records]
+        # The same rows in every round, so that rounds can be compared.
+        hold_out = draw(
+            data.validation,
+            self._settings.validation_records,
+            seed=self._settings.seed,
+            round=0,
+            organization=self.name,
+        )
         before = (
             self._evaluate(base, hold_out, received, record, request.round) if hold_out else None
         )

@@ -55,8 +55,10 @@ def coordinate(settings: RunSettings, grid: Grid) -> None:
 
 def _carry_out(settings: RunSettings, grid: Grid, archive: RunArchive, started: float) -> None:
     log = RunLog(archive.folder / "run.log")
+    earlier_seconds = log.covered_seconds()
+    log("run-started", {"resume": settings.resume})
     try:
-        _run(settings, grid, archive, log, started)
+        _run(settings, grid, archive, log, started, earlier_seconds)
     except BaseException as error:
         line = f"{type(error).__name__}: {error}"
         log("run-failed", {"error": line})
@@ -67,7 +69,12 @@ def _carry_out(settings: RunSettings, grid: Grid, archive: RunArchive, started: 
 
 
 def _run(
-    settings: RunSettings, grid: Grid, archive: RunArchive, log: RunLog, started: float
+    settings: RunSettings,
+    grid: Grid,
+    archive: RunArchive,
+    log: RunLog,
+    started: float,
+    earlier_seconds: float,
 ) -> None:
     model_path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
     rule = agreed_rule(settings)
@@ -90,7 +97,7 @@ def _run(
         log("run-resumed", {"after": done})
     nodes = find_organizations(grid, settings.organization_names)
     strategy.admit(Participant(name, node, settings.rank_of(name)) for name, node in nodes.items())
-    setup_seconds = time.monotonic() - started
+    log("setup-finished", {"seconds": time.monotonic() - started})
 
     rounds_left = settings.rounds - done
     if rounds_left > 0:
@@ -106,11 +113,11 @@ def _run(
         archive=archive,
         closings=closings,
         contracts={"Rounds": chain.address},
-        gas_used=opened.receipt.gas_used + notary.gas_used,
+        opening_gas_used=opened.receipt.gas_used,
         seconds={
-            "setup": setup_seconds,
-            "chain": chain_seconds + notary.seconds,
-            "total": time.monotonic() - started,
+            "setup": log.logged_seconds("setup-finished"),
+            "chain": chain_seconds,
+            "total": earlier_seconds + time.monotonic() - started,
         },
     )
     path = archive.write_summary(summary)

@@ -15,13 +15,28 @@ def summarize(
     archive: RunArchive,
     closings: Mapping[str, Closing],
     contracts: Mapping[str, str],
-    gas_used: int,
+    opening_gas_used: int,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the summary of a finished run.
 
     ``seconds.train`` and ``seconds.evaluate`` add up what each organization spent: on separate
-    machines they run side by side.
+    machines they run side by side. A run that was stopped and resumed is summarized as a whole.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings.
+    archive : RunArchive
+        Its folder, with every round in it.
+    closings : mapping of str to Closing
+        What each organization answered to the closing message.
+    contracts : mapping of str to str
+        Address by contract.
+    opening_gas_used : int
+        Gas that opening the task used; what the rounds used stands in their seals.
+    seconds : mapping of str to float
+        ``setup`` and ``total`` of all attempts, ``chain`` outside the rounds.
     """
     last = archive.last_prepared_round() or 0
     records = [archive.record(number) for number in range(1, last + 1)]
@@ -62,13 +77,14 @@ def summarize(
                 }
                 for number, seal in enumerate(seals, start=1)
             ],
-            "gas_used": gas_used,
+            "gas_used": opening_gas_used
+            + sum(seal["opening_gas_used"] + seal["gas_used"] for seal in seals),
         },
         "seconds": {
             "setup": seconds["setup"],
             "train": train,
             "evaluate": evaluate,
-            "chain": seconds["chain"],
+            "chain": seconds["chain"] + sum(seal["seconds"] for seal in seals),
             "total": seconds["total"],
         },
     }

@@ -25,17 +25,13 @@ class RoundNotary:
     def __init__(self, chain: PublicChain, task: bytes) -> None:
         self._chain = chain
         self.task = task
-        #: Seconds spent waiting for the chain.
-        self.seconds = 0.0
-        #: Gas used by the rounds' transactions.
-        self.gas_used = 0
+        self._opening_seconds = 0.0
 
     def open_round(self, round_number: int, parent: bytes) -> None:
         """Open a round; one that is open already with the same parent is taken up."""
         started = time.monotonic()
-        receipt = self._chain.open_round(self.task, round_number, parent)
-        self.seconds += time.monotonic() - started
-        self.gas_used += receipt.gas_used
+        self._chain.open_round(self.task, round_number, parent)
+        self._opening_seconds = time.monotonic() - started
 
     def seal(self, outcome: RoundOutcome) -> dict[str, Any]:
         """Seal a round in one transaction; a seal that landed before a crash is taken up.
@@ -43,7 +39,8 @@ class RoundNotary:
         Returns
         -------
         dict
-            ``transaction``, ``block``, ``block_hash``, ``gas_used`` and ``updates_root``.
+            ``transaction``, ``block``, ``block_hash``, ``gas_used`` and ``updates_root``; beside
+            them ``opening_gas_used`` and ``seconds``, which were spent waiting for the chain.
 
         Raises
         ------
@@ -61,13 +58,16 @@ class RoundNotary:
             outcome.manifest_hash(self.task),
             outcome.adapter,
         )
-        self.seconds += time.monotonic() - started
-        self.gas_used += receipt.gas_used
+        opening = self._chain.opening(self.task, outcome.round)
+        seconds = self._opening_seconds + time.monotonic() - started
+        self._opening_seconds = 0.0
         return {
             "transaction": receipt.hash.hex(),
             "block": receipt.block_number,
             "block_hash": receipt.block_hash.hex(),
             "gas_used": receipt.gas_used,
+            "opening_gas_used": opening.gas_used,
+            "seconds": seconds,
             "updates_root": root.hex(),
         }
 

@@ -87,6 +87,9 @@ class LightChain:
         )
         return receipt
 
+    def opening(self, task: bytes, round: int) -> TransactionReceipt:
+        return self._mined(b"open", task, round)
+
     def seal(
         self, task: bytes, round: int, root: bytes, leaves: int, manifest: bytes, adapter: bytes
     ) -> TransactionReceipt:

@@ -1,6 +1,9 @@
 """Loading the base: once in a process, in three precisions, and with a clear word when it fails."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -12,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from llm.base_model import load_base_model
 from llm.factors import LinearShape
+from llm.known_shapes import known_linear_shapes
 from llm.linear_shapes import linear_shapes
 from llm.model_source import BaseModelError, BaseModelSettings, base_model_path, model_fingerprint
 from llm.quantization import dequantized_weight, fast_compute_dtype
@@ -83,6 +87,43 @@ def test_shapes_are_known_without_weights_and_equal_the_loaded_models(
     assert list(shapes) == sorted(shapes)
     (copy / "model.safetensors").unlink()
     assert linear_shapes(copy) == shapes
+
+
+def test_kept_shapes_are_the_models_and_asking_again_loads_no_torch(
+    folder: Path, copy: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shapes = known_linear_shapes(folder, "all-linear", cache)
+    assert shapes == linear_shapes(folder)
+    assert known_linear_shapes(folder, ("q_proj",), cache) == linear_shapes(folder, ("q_proj",))
+    asks = (
+        "import sys; from pathlib import Path; from llm.known_shapes import known_linear_shapes; "
+        f"shapes = known_linear_shapes(Path({str(folder)!r}), 'all-linear', Path({str(cache)!r})); "
+        "print(len(shapes), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(shapes)), "False"]
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    assert known_linear_shapes(copy, "all-linear", cache) == linear_shapes(copy) != shapes
+
+
+def test_a_damaged_record_of_shapes_is_made_again(folder: Path, tmp_path: Path) -> None:
+    shapes = known_linear_shapes(folder, "all-linear", tmp_path)
+    [kept] = tmp_path.rglob("shapes.json")
+    kept.write_text(kept.read_text().replace("64", "65"))
+    assert known_linear_shapes(folder, "all-linear", tmp_path) == shapes
+
+
+@pytest.mark.parametrize(
+    "module", ["strategies.settings", "client_app.app", "client_app.cli.preparation"]
+)
+def test_what_a_start_waits_for_loads_no_torch(module: str) -> None:
+    asks = (
+        f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_target_picks_layers_by_the_last_part_of_their_names(folder: Path) -> None:

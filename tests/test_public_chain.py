@@ -143,6 +143,7 @@ def test_every_call_repeated_finds_its_first_transaction(chain):
     task = first.task
     opened = chain.open_round(task, 1, GENESIS)
     assert chain.open_round(task, 1, GENESIS) == opened
+    assert chain.opening(task, 1) == opened
     sealed = chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
     assert chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER) == sealed
     chain.open_round(task, 2, ADAPTER)

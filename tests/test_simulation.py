@@ -219,6 +219,11 @@ def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, 
         assert all(c.holds for c in audit(RunArchive(home.run_folder(NAME)), chain))
         summaries = [json.loads(out) for out in (resumed.stdout, finished.done.stdout)]
         assert summaries[0]["organizations"] == summaries[1]["organizations"]
+        # The whole run's, not the second attempt's: two hashes differ by a few zero bytes at most.
+        gas = [summary["chain"]["gas_used"] for summary in summaries]
+        assert abs(gas[0] - gas[1]) < 1_000
+        log = (home.run_folder(NAME) / "run.log").read_text()
+        assert log.count('"run-started"') == 2
 
 
 def test_other_terms_do_not_resume_a_run_nor_mark_it_as_failed(finished, tmp_path, monkeypatch):
