@@ -36,6 +36,7 @@ from llm.linear_shapes import linear_shapes
 from llm.model_source import base_model_path
 from llm.records import Record
 from llm.training import TrainedPart, train, training_seed
+from strategies.home import cache_folder
 from strategies.run_archive import newest_run, read_json, write_json
 from strategies.run_parts import (
     adapter_at_scale,
@@ -44,7 +45,7 @@ from strategies.run_parts import (
     target_of,
     training_settings,
 )
-from strategies.settings import RunSettings, cache_folder
+from strategies.settings import RunSettings
 
 # Reading PSS walks a process's page tables: more often, and the measuring slows the measured.
 SAMPLE_SECONDS = 5.0

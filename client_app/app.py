@@ -17,9 +17,10 @@ from llm.model_source import BaseModelError
 from llm.registry import RegistryError
 from llm.rows import DataError
 from strategies import protocol
+from strategies.home import cache_folder, foedus_home
 from strategies.protocol import ProtocolError
 from strategies.run_chain import open_reading_chain
-from strategies.settings import RunSettings, SettingsError, cache_folder, foedus_home
+from strategies.settings import RunSettings, SettingsError
 
 app = ClientApp()
 

@@ -19,13 +19,14 @@ from llm.records import Record
 from llm.splits import OrganizationData
 from llm.training import TrainedPart, train, training_seed
 from strategies import protocol
+from strategies.home import cache_folder
 from strategies.run_parts import (
     adapter_at_scale,
     agreed_rule,
     base_model_settings,
     training_settings,
 )
-from strategies.settings import RunSettings, cache_folder
+from strategies.settings import RunSettings
 
 
 class Organization:

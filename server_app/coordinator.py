@@ -20,8 +20,10 @@ from server_app.run_log import RunLog
 from server_app.summary import summarize
 from strategies import protocol
 from strategies.aggregation import AggregationRule
-from strategies.federated_lora import FederatedLora, Participant, RoundTerms
+from strategies.federated_lora import FederatedLora
+from strategies.home import cache_folder
 from strategies.round_notary import RoundNotary
+from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
 from strategies.run_chain import open_writing_chain
 from strategies.run_folder import run_folder
@@ -31,7 +33,7 @@ from strategies.run_parts import (
     base_model_name,
     base_model_settings,
 )
-from strategies.settings import RunSettings, SettingsError, cache_folder
+from strategies.settings import RunSettings, SettingsError
 from strategies.terms import differing_terms, terms_hash, terms_of
 
 

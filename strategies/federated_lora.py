@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +20,11 @@ from strategies.reply_errors import error_of
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import RoundOutcome
+from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import ArchiveError, RunArchive
 
 #: Told of everything worth a line in the log: the event's name and its particulars.
 Listener = Callable[[str, Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Participant:
-    """An organization of the run.
-
-    Parameters
-    ----------
-    organization : str
-        Its name.
-    node : int
-        The Flower node that answers for it.
-    rank : int
-        How many rows and columns of the factors it trains.
-    """
-
-    organization: str
-    node: int
-    rank: int
-
-
-@dataclass(frozen=True)
-class RoundTerms:
-    """What holds in every round.
-
-    Parameters
-    ----------
-    min_organizations : int
-        Fewer accepted updates end a round with the adapter unchanged.
-    max_examples : int
-        The most records an organization may use in a round.
-    norm_bound : float
-        The largest Frobenius norm of an update that counts; 0 for none.
-    deadline : float
-        Seconds a round waits for replies.
-    """
-
-    min_organizations: int
-    max_examples: int
-    norm_bound: float
-    deadline: float
 
 
 class FederatedLora(Strategy):

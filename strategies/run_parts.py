@@ -9,7 +9,8 @@ from llm.known_shapes import known_linear_shapes
 from llm.model_source import EMBEDDED, BaseModelSettings, base_model_path
 from llm.training_settings import TrainingSettings
 from strategies.aggregation import RULES, AggregationRule, AggregationSettings
-from strategies.settings import RunSettings, cache_folder
+from strategies.home import cache_folder
+from strategies.settings import RunSettings
 
 #: Name of the embedded model on the Hugging Face hub.
 EMBEDDED_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"

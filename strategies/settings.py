@@ -1,6 +1,5 @@
 """Every setting of a run, one kebab-case key of ``[tool.flwr.app.config]`` each."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from strategies.aggregation import check_combination
+from strategies.home import foedus_home
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -362,16 +362,6 @@ def _pairs(setting: str, text: str, *, alone_is_both: bool = False) -> dict[str,
             raise ValueError(f"{setting}: {name!r} stands twice")
         pairs[name] = value
     return pairs
-
-
-def foedus_home(home: str = "") -> Path:
-    """Return the given home, else ``FOEDUS_HOME``, else ``~/.foedus``, absolute."""
-    return Path(home or os.environ.get("FOEDUS_HOME") or "~/.foedus").expanduser().absolute()
-
-
-def cache_folder(home: Path) -> Path:
-    """Return where models and data are cached: ``FOEDUS_CACHE``, else ``<home>/cache``."""
-    return Path(os.environ.get("FOEDUS_CACHE") or home / "cache").expanduser().absolute()
 
 
 def _one_line(error: ValidationError) -> str:

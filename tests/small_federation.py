@@ -24,8 +24,9 @@ from blockchain.sender import TransactionReceipt
 from llm.adapters import save_adapter
 from llm.factors import arrays_from_adapter
 from strategies import protocol
-from strategies.federated_lora import FederatedLora, Participant, RoundTerms
+from strategies.federated_lora import FederatedLora
 from strategies.round_notary import RoundNotary
+from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
 from strategies.run_parts import adapter_at_scale, aggregation_rule
 from strategies.settings import RunSettings

@@ -7,33 +7,17 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 import client_app.organization
-from blockchain.canonical import hash_arrays
 from client_app.app import OrganizationError, app
 from strategies import protocol
 from strategies.reply_errors import error_of
 from strategies.settings import RunSettings
 from tests.flower_messages import reply_to, sent
-from tests.organization_cases import MARKER, Coordinator, tiny_settings, write_reviews
-from tests.tiny_model import build_tiny_model
+from tests.organization_cases import MARKER, write_reviews
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("flower_task")]
-pytest_plugins = ["tests.chain_fixtures"]
+pytest_plugins = ["tests.chain_fixtures", "tests.organization_fixtures"]
 
 NODE = 17
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory, chain_folder):
-    folder = tmp_path_factory.mktemp("client-app")
-    model, data = build_tiny_model(folder / "model"), write_reviews(folder / "shop.jsonl")
-    return tiny_settings(chain_folder.parent, model, data)
-
-
-@pytest.fixture
-def coordinator(settings, chain):
-    coordinator = Coordinator(settings, chain)
-    chain.open_round(coordinator.task, 1, hash_arrays(coordinator.adapter))
-    return coordinator
 
 
 def context(settings, **node_config):

@@ -18,28 +18,12 @@ from llm.factors import A_SUFFIX, B_SUFFIX
 from strategies import protocol
 from strategies.aggregation import Contribution
 from strategies.protocol import ProtocolError, RoundReceipt
-from tests.organization_cases import Coordinator, tiny_settings, write_reviews
-from tests.tiny_model import build_tiny_model
+from tests.organization_cases import Coordinator
 
 pytestmark = pytest.mark.real
-pytest_plugins = ["tests.chain_fixtures"]
+pytest_plugins = ["tests.chain_fixtures", "tests.organization_fixtures"]
 
 OTHER = bytes(31) + b"\x01"
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory, chain_folder):
-    folder = tmp_path_factory.mktemp("organization")
-    model, data = build_tiny_model(folder / "model"), write_reviews(folder / "shop.jsonl")
-    return tiny_settings(chain_folder.parent, model, data)
-
-
-@pytest.fixture
-def coordinator(settings, chain):
-    """A coordinator whose first round is open."""
-    coordinator = Coordinator(settings, chain)
-    chain.open_round(coordinator.task, 1, hash_arrays(coordinator.adapter))
-    return coordinator
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strategies.home import cache_folder, foedus_home
 from strategies.run_chain import chain_settings
 from strategies.run_parts import base_model_settings, training_settings
-from strategies.settings import RunSettings, SettingsError, cache_folder, foedus_home
+from strategies.settings import RunSettings, SettingsError
 from strategies.settings_table import settings_table
 
 ROOT = Path(__file__).parents[1]

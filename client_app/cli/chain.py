@@ -77,7 +77,7 @@ def deploy(home: Home = None, as_json: AsJson = False) -> None:
 
 
 def _home(home: Path | None) -> Path:
-    from strategies.settings import foedus_home
+    from strategies.home import foedus_home
 
     return foedus_home(str(home or ""))
 

@@ -35,8 +35,9 @@ def generate(
     from llm.base_model import load_base_model
     from llm.generation import generate as answer
     from llm.records import Message
+    from strategies.home import cache_folder
     from strategies.run_parts import base_model_settings
-    from strategies.settings import RunSettings, cache_folder
+    from strategies.settings import RunSettings
 
     archive = chosen_run(home, run_name)
     settings = RunSettings.from_run_config(archive.read_settings())

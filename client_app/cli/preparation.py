@@ -5,9 +5,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from client_app.own_data import load_own_data
 from llm.model_source import base_model_path
+from strategies.home import cache_folder
 from strategies.run_chain import open_writing_chain
 from strategies.run_parts import base_model_settings
-from strategies.settings import RunSettings, cache_folder
+from strategies.settings import RunSettings
 
 
 def prepare(settings: RunSettings, console: Console) -> None:

@@ -43,8 +43,9 @@ def run(
     `foedus run --resume`
     """
     from client_app.cli.app_bundle import app_defaults
+    from strategies.home import foedus_home
     from strategies.run_folder import run_folder
-    from strategies.settings import RunSettings, foedus_home
+    from strategies.settings import RunSettings
 
     overrides = _parse_overrides(run_config or [])
     overrides["home"] = str(foedus_home(str(overrides.get("home") or home or "")))

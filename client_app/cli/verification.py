@@ -66,8 +66,8 @@ def verify(
 
 def chosen_run(home: Path | None, run_name: str | None) -> "RunArchive":
     """Return the named run, or the newest."""
+    from strategies.home import foedus_home
     from strategies.run_archive import RunArchive, newest_run
-    from strategies.settings import foedus_home
 
     folder = foedus_home(str(home or ""))
     if run_name is not None:

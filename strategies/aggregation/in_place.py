@@ -10,7 +10,7 @@ from llm.factors import A_SUFFIX, B_SUFFIX, Float32Array, LinearShape
 from strategies.aggregation.geometry import stacked_norm
 from strategies.aggregation.orthonormal import orthonormal_rows
 from strategies.aggregation.reproducible import Float64Array, frobenius_norm
-from strategies.aggregation.rule import AggregationRule, Contribution
+from strategies.aggregation.rule import AggregationRule, Contribution, check_arrays
 from strategies.aggregation.settings import AggregationSettings
 from strategies.aggregation.state import AggregationState, ExactFactors
 
@@ -110,17 +110,4 @@ class InPlaceRule(AggregationRule):
         return self.settings.scale if contribution.scale is None else contribution.scale
 
     def _check_state(self, state: AggregationState) -> None:
-        expected = self.state_shapes
-        if state.arrays.keys() != expected.keys():
-            odd = min(state.arrays.keys() ^ expected.keys())
-            raise ValueError(
-                f"{self.name} state: {odd[:200]!r} is "
-                f"{'missing' if odd in expected else 'not expected'}"
-            )
-        for name, shape in expected.items():
-            array = state.arrays[name]
-            if array.dtype != np.float64 or array.shape != shape:
-                raise ValueError(
-                    f"{self.name} state: {name!r} is {array.dtype} of shape {array.shape}: "
-                    f"expected float64 of shape {shape}"
-                )
+        check_arrays(f"{self.name} state", state.arrays, self.state_shapes, np.dtype(np.float64))

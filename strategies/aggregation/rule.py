@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -296,20 +296,8 @@ class AggregationRule(ABC):
         """
         whose = f"{contribution.organization}, round {round}"
         expected = self.expected_shapes(round, self.contributed_rank(round, contribution))
-        if contribution.arrays.keys() != expected.keys():
-            odd = sorted(contribution.arrays.keys() ^ expected.keys())
-            missing = odd[0] in expected
-            raise ValueError(
-                f"{whose}: {odd[0][:200]!r} is {'missing' if missing else 'not expected'} "
-                f"({len(odd)} of {len(expected)} names differ)"
-            )
-        for name, shape in expected.items():
-            array = contribution.arrays[name]
-            if array.dtype != np.float32 or array.shape != shape:
-                raise ValueError(
-                    f"{whose}: {name!r} is {array.dtype} of shape {array.shape}: "
-                    f"expected float32 of shape {shape}"
-                )
+        check_arrays(whose, contribution.arrays, expected, np.dtype(np.float32))
+        for name, array in contribution.arrays.items():
             finite = int(np.isfinite(array).sum())
             if finite < array.size:
                 raise ValueError(
@@ -329,3 +317,31 @@ class AggregationRule(ABC):
         if contribution.scale is None:
             return 1.0
         return contribution.scale / self.settings.scale
+
+
+def check_arrays(
+    whose: str,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    expected: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype[Any],
+) -> None:
+    """Hold arrays against the names and shapes they should have.
+
+    Raises
+    ------
+    ValueError
+        One line that begins with ``whose``, and names the first array that differs.
+    """
+    if arrays.keys() != expected.keys():
+        odd = sorted(arrays.keys() ^ expected.keys())
+        raise ValueError(
+            f"{whose}: {odd[0][:200]!r} is {'missing' if odd[0] in expected else 'not expected'} "
+            f"({len(odd)} of {len(expected)} names differ)"
+        )
+    for name, shape in expected.items():
+        array = arrays[name]
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"{whose}: {name!r} is {array.dtype} of shape {array.shape}: "
+                f"expected {dtype} of shape {shape}"
+            )

@@ -1,0 +1,44 @@
+"""Who takes part in a run's rounds, and what holds in every one of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Participant:
+    """An organization of the run.
+
+    Parameters
+    ----------
+    organization : str
+        Its name.
+    node : int
+        The Flower node that answers for it.
+    rank : int
+        How many rows and columns of the factors it trains.
+    """
+
+    organization: str
+    node: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class RoundTerms:
+    """What holds in every round.
+
+    Parameters
+    ----------
+    min_organizations : int
+        Fewer accepted updates end a round with the adapter unchanged.
+    max_examples : int
+        The most records an organization may use in a round.
+    norm_bound : float
+        The largest Frobenius norm of an update that counts; 0 for none.
+    deadline : float
+        Seconds a round waits for replies.
+    """
+
+    min_organizations: int
+    max_examples: int
+    norm_bound: float
+    deadline: float
