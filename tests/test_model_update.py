@@ -1,0 +1,187 @@
+"""Signed updates: one signature says one thing, in one place, by one key."""
+
+from dataclasses import replace
+
+import pytest
+from eth_account import Account
+from eth_account.messages import _hash_eip191_message, encode_typed_data
+from eth_keys.constants import SECPK1_N
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockchain.model_update import (
+    MODEL_UPDATE_TYPE,
+    Domain,
+    ModelUpdate,
+    SignatureError,
+    check_signed_by,
+    commitment,
+    sign,
+    signer,
+)
+
+HASH = st.binary(min_size=32, max_size=32)
+UPDATE = st.builds(
+    ModelUpdate,
+    task=HASH,
+    round=st.integers(0, 2**64 - 1),
+    organization=HASH,
+    parent_adapter=HASH,
+    terms=HASH,
+    commitment=HASH,
+    num_examples=st.integers(0, 2**32 - 1),
+    deadline=st.integers(0, 2**64 - 1),
+)
+DOMAIN = Domain(31337, "0x" + "5F" * 20)
+ACCOUNT = Account.from_key(b"\x07" * 32)
+EXAMPLE = ModelUpdate(*(bytes([1]) * 32, 3), *(bytes([n]) * 32 for n in (2, 3, 4, 5)), 128, 2**40)
+
+#: The fields under their Solidity names, in the order of the signed type.
+SOLIDITY = {
+    "task": "task",
+    "round": "round",
+    "organization": "organization",
+    "parentAdapter": "parent_adapter",
+    "terms": "terms",
+    "commitment": "commitment",
+    "numExamples": "num_examples",
+    "deadline": "deadline",
+}
+
+
+def by_eth_account(update, domain):
+    """The digest as eth-account's general encoder computes it."""
+    types = [part.split(" ") for part in MODEL_UPDATE_TYPE[len("ModelUpdate(") : -1].split(",")]
+    message = {name: getattr(update, SOLIDITY[name]) for _, name in types}
+    signable = encode_typed_data(
+        domain_data={
+            "name": "Foedus Rounds",
+            "version": "1",
+            "chainId": domain.chain_id,
+            "verifyingContract": domain.contract,
+        },
+        message_types={"ModelUpdate": [{"type": kind, "name": name} for kind, name in types]},
+        message_data=message,
+    )
+    return bytes(_hash_eip191_message(signable))
+
+
+@settings(max_examples=60)
+@given(update=UPDATE, chain_id=st.integers(1, 2**63))
+def test_the_digest_is_that_of_another_encoder(update, chain_id):
+    domain = replace(DOMAIN, chain_id=chain_id)
+    assert update.digest(domain) == by_eth_account(update, domain)
+
+
+def test_the_digest_of_an_example_is_pinned():
+    digest = "f10b16064a0fa9aa335f420be4c86892cc4094a2d91522ec0f0ddafc3037adf9"
+    assert EXAMPLE.digest(DOMAIN).hex() == digest
+
+
+@settings(max_examples=40)
+@given(update=UPDATE, secret=st.binary(min_size=31, max_size=31))
+def test_a_signature_names_its_key_and_is_the_same_every_time(update, secret):
+    account = Account.from_key(b"\x01" + secret)
+    signature = sign(update, DOMAIN, account)
+    assert len(signature) == 65
+    assert signature == sign(update, DOMAIN, account)
+    assert signer(update, DOMAIN, signature) == account.address
+    check_signed_by(update, DOMAIN, signature, account.address.lower())
+
+
+def changed_updates():
+    """Every way to change one field of the example, by name."""
+    for name in SOLIDITY.values():
+        value = getattr(EXAMPLE, name)
+        other = bytes([value[0] ^ 1]) + value[1:] if isinstance(value, bytes) else value + 1
+        yield name, replace(EXAMPLE, **{name: other})
+
+
+@pytest.mark.parametrize(("field", "other"), list(changed_updates()), ids=lambda v: str(v)[:20])
+def test_a_signature_says_nothing_else_than_it_was_made_for(field, other):
+    signature = sign(EXAMPLE, DOMAIN, ACCOUNT)
+    with pytest.raises(SignatureError, match="signed by 0x"):
+        check_signed_by(other, DOMAIN, signature, ACCOUNT.address)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [Domain(31338, DOMAIN.contract), Domain(31337, "0x" + "5E" * 20)],
+    ids=["another chain", "another contract"],
+)
+def test_a_signature_counts_in_no_other_place(domain):
+    signature = sign(EXAMPLE, DOMAIN, ACCOUNT)
+    with pytest.raises(SignatureError):
+        check_signed_by(EXAMPLE, domain, signature, ACCOUNT.address)
+
+
+def test_the_signature_of_another_key_is_refused():
+    stranger = Account.from_key(b"\x08" * 32)
+    with pytest.raises(SignatureError, match=f"signed by {stranger.address}, expected"):
+        check_signed_by(EXAMPLE, DOMAIN, sign(EXAMPLE, DOMAIN, stranger), ACCOUNT.address)
+
+
+def corrupted_signatures():
+    """Named corruptions of a valid signature, none of which may count."""
+    valid = sign(EXAMPLE, DOMAIN, ACCOUNT)
+    r, s, v = valid[:32], valid[32:64], valid[64]
+    mirrored = (SECPK1_N - int.from_bytes(s)).to_bytes(32)
+    yield "mirrored: s in the upper half", r + mirrored + bytes([55 - v])
+    yield "upper s with the old v", r + mirrored + bytes([v])
+    yield "the other v", r + s + bytes([55 - v])
+    for other in (0, 1, 26, 29, 255):
+        yield f"v = {other}", r + s + bytes([other])
+    yield "r and s exchanged", s + r + bytes([v])
+    yield "r zero", bytes(32) + s + bytes([v])
+    yield "s zero", r + bytes(32) + bytes([v])
+    yield "r at the order", SECPK1_N.to_bytes(32) + s + bytes([v])
+    yield "r beyond the field", b"\xff" * 32 + s + bytes([v])
+    yield "empty", b""
+    yield "one byte short", valid[:-1]
+    yield "one byte long", valid + b"\x00"
+    yield "EIP-2098's short form", r + s
+    yield "hexadecimal text", valid.hex().encode()
+    yield "no bytes", valid.hex()
+    for bit in range(0, 64 * 8, 37):
+        flipped = bytearray(valid)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield f"bit {bit} flipped", bytes(flipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"), list(corrupted_signatures()), ids=lambda v: str(v)[:30]
+)
+def test_no_corruption_of_a_signature_counts(name, signature):
+    with pytest.raises(SignatureError) as caught:
+        check_signed_by(EXAMPLE, DOMAIN, signature, ACCOUNT.address)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+@pytest.mark.parametrize("field", ["task", "organization", "parent_adapter", "terms", "commitment"])
+def test_a_hash_of_another_size_is_refused_not_padded(field, size):
+    with pytest.raises(ValueError, match=f"{field}: expected 32 bytes"):
+        replace(EXAMPLE, **{field: bytes(size)})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("round", v) for v in (-1, 2**64, True, 1.0, "1")],
+        *[("num_examples", v) for v in (-1, 2**32, False)],
+        *[("deadline", v) for v in (-1, 2**64, None)],
+    ],
+)
+def test_a_number_that_does_not_fit_is_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field}: .*, expected a whole number of"):
+        replace(EXAMPLE, **{field: value})
+
+
+@given(update=HASH, examples=st.integers(0, 2**32 - 1), salt=HASH)
+def test_a_commitment_binds_update_number_and_salt(update, examples, salt):
+    committed = commitment(update, examples, salt)
+    assert len(committed) == 32
+    flipped = bytes([update[0] ^ 1]) + update[1:]
+    assert committed != commitment(flipped, examples, salt)
+    assert committed != commitment(update, examples ^ 1, salt)
+    assert committed != commitment(update, examples, bytes([salt[0] ^ 1]) + salt[1:])
