@@ -13,14 +13,13 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 from filelock import FileLock
-from web3.exceptions import Web3Exception
 from web3.types import Wei
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from blockchain.connection import connect_node, unreachable
 from blockchain.durable_file import write_durably
 from blockchain.errors import KeyFileError, TransactionFailedError
-from blockchain.reverts import nodes_words
+from blockchain.sender import Sender
 
 _PRIVATE: Final = 0o600
 
@@ -30,6 +29,8 @@ _SCRYPT_BOUNDS: Final = {"n": (2**17, 2**20), "r": (8, 16), "p": (1, 16), "dklen
 
 _ENOUGH_WEI: Final = 10**18
 _FUNDS_WEI: Final = Wei(100 * 10**18)
+#: Of the first account of every Hardhat chain, as its documentation prints it. No secret.
+_DEVELOPMENT_KEY: Final = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 
 
 def open_account(folder: Path, name: str = "coordinator") -> LocalAccount:
@@ -51,11 +52,20 @@ def open_account(folder: Path, name: str = "coordinator") -> LocalAccount:
     return _decrypted(_read_private(keystore), _read_private(passphrase), str(keystore))
 
 
-def fund_from_development_node(settings: ChainSettings, address: str) -> None:
+def fund_from_development_account(settings: ChainSettings, address: str, lock_folder: Path) -> None:
     """Give `address` 100 ether of the development chain, unless it still has one.
 
-    They come from the node's first account, whose key is public: nothing on such a chain is
+    They come from the chain's first account, whose key is public: nothing on such a chain is
     worth anything.
+
+    Parameters
+    ----------
+    settings : ChainSettings
+        The development chain.
+    address : str
+        Who is given.
+    lock_folder : Path
+        Folder of the giving account's lock file (see :class:`blockchain.sender.Sender`).
 
     Raises
     ------
@@ -72,20 +82,12 @@ def fund_from_development_node(settings: ChainSettings, address: str) -> None:
     try:
         if node.eth.get_balance(payee) >= _ENOUGH_WEI:
             return
-        giver = node.eth.accounts[0]
-        sent = node.eth.send_transaction({"from": giver, "to": payee, "value": _FUNDS_WEI})
-        receipt = node.eth.wait_for_transaction_receipt(
-            sent, timeout=settings.receipt_timeout_seconds, poll_latency=0.05
-        )
     except requests.RequestException as error:
         raise unreachable(settings, error) from error
-    except (Web3Exception, IndexError) as error:
-        raise TransactionFailedError(
-            f"{settings.shown_url} did not fund {address}, is it a development node? "
-            f"({nodes_words(error)})"
-        ) from error
-    if receipt["status"] != 1:
-        raise TransactionFailedError(f"the development node did not fund {address}")
+    giver: LocalAccount = Account.from_key(_DEVELOPMENT_KEY)
+    Sender(node, settings, giver, lock_folder).send(
+        f"funding of {payee}", {"to": payee, "value": _FUNDS_WEI}
+    )
 
 
 def _create(keystore: Path, passphrase: Path) -> None:

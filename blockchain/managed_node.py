@@ -1,12 +1,14 @@
-"""The managed chain: a Hardhat node on this machine, started where none runs and left running.
+"""The managed chain: Hardhat on this machine, started where none runs and left running.
 
-It is tamper-evident at best, not trustless: whoever owns the machine can rewrite its state, its
-funded keys are public, and its state lies in memory and is gone when it stops.
+What is started is :mod:`blockchain.chain_gateway`, which brings the chain back from its journal and
+is the only way to it. The chain is tamper-evident at best, not trustless: whoever owns the machine
+can write another journal, and the keys that fund accounts are public.
 """
 
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +24,13 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from blockchain.durable_file import write_durably
 from blockchain.errors import NodeError
-from blockchain.toolchain import hardhat_command, hardhat_folder
+from blockchain.toolchain import hardhat_command
 
 _HOST: Final = "127.0.0.1"
 _FIRST_PORT: Final = 8545
 _PORTS_TRIED: Final = 100
-_START_SECONDS: Final = 60.0
+# A long journal takes its time: some hundred transactions a second.
+_START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _LOG_TAIL: Final = 2000
@@ -81,7 +84,7 @@ class NodeStatus:
 
 
 class ManagedNode:
-    """A Hardhat node that belongs to one home folder, and outlives whoever started it.
+    """The chain that belongs to one home folder, and outlives whoever started it.
 
     Parameters
     ----------
@@ -207,11 +210,14 @@ class ManagedNode:
 
     def _spawn(self, port: int) -> psutil.Process:
         """Start the node in a session of its own, so that no signal to the caller reaches it."""
-        command = hardhat_command("node", "--hostname", _HOST, "--port", str(port))
+        # Told here, where the one who starts it reads it, and not in the log alone.
+        hardhat_command()
+        command = [sys.executable, "-m", "blockchain.chain_gateway"]
+        command += ["--folder", str(self.folder.absolute()), "--port", str(port)]
         with self._log.open("ab") as log:
             process = psutil.Popen(
                 command,
-                cwd=hardhat_folder(),
+                cwd=Path(__file__).parents[1],
                 env={**os.environ, "NO_COLOR": "1", "HARDHAT_DISABLE_TELEMETRY_PROMPT": "true"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

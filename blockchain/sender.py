@@ -107,7 +107,7 @@ class Sender:
         call : str
             What it does, for messages: the contract function's name.
         transaction : dict
-            ``data`` and, unless it creates a contract, ``to``.
+            ``data`` and, unless it creates a contract, ``to``; ``value`` in wei, where it gives.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Sender:
             **transaction,
             "from": self._account.address,
             "chainId": self._settings.chain_id,
-            "value": Wei(0),
+            "value": transaction.get("value", Wei(0)),
         }
         try:
             estimate = self._node.eth.estimate_gas(prepared)

@@ -2,7 +2,7 @@
 
 from blockchain.chain_settings import ChainSettings
 from blockchain.deployment import connect_deployed, deploy
-from blockchain.keys import fund_from_development_node, open_account
+from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
 from strategies.settings import RunSettings
@@ -39,7 +39,7 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     node = chain_settings(settings)
     account = open_account(folder / "keys")
     if managed:
-        fund_from_development_node(node, account.address)
+        fund_from_development_account(node, account.address, folder)
     deploy(node, account, folder, managed=managed)
     return connect_deployed(node, folder, account)
 

@@ -10,7 +10,7 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from blockchain.deployment import connect_deployed, deploy
-from blockchain.keys import fund_from_development_node, open_account
+from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
 from tests.chain_samples import free_port
@@ -35,7 +35,7 @@ def chain_folder(chain_node: ManagedNode) -> Path:
 def chain_account(chain_node: ManagedNode) -> LocalAccount:
     """The coordinator's funded account."""
     account = open_account(chain_node.folder / "keys")
-    fund_from_development_node(chain_node.settings, account.address)
+    fund_from_development_account(chain_node.settings, account.address, chain_node.folder)
     return account
 
 

@@ -27,7 +27,7 @@ from blockchain.errors import (
     TransactionRevertedError,
     WrongChainError,
 )
-from blockchain.keys import fund_from_development_node, open_account
+from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
 from tests.chain_samples import GENESIS, ask, changed, digest, free_port
@@ -152,19 +152,20 @@ def test_a_chain_that_was_reset_is_said_and_deployed_anew_only_where_managed(
     node, chain_account, caplog
 ):
     node.start()
-    fund_from_development_node(node.settings, chain_account.address)
+    fund_from_development_account(node.settings, chain_account.address, node.folder)
     first = deploy(node.settings, chain_account, node.folder, managed=True)
     old = connect_deployed(node.settings, node.folder, chain_account)
     task = old.open_task(digest("terms"), GENESIS).task
     node.stop()
     with pytest.raises(NodeUnreachableError, match="foedus chain start"):
         old.task(task)
+    (node.folder / "journal.jsonl").unlink()
     node.start()
     with pytest.raises(ContractMissingError, match="the chain was reset"):
         old.task(task)
     with pytest.raises(ContractMissingError, match="the chain was reset"):
         PublicChain.connect(node.settings, first.rounds_address)
-    fund_from_development_node(node.settings, chain_account.address)
+    fund_from_development_account(node.settings, chain_account.address, node.folder)
     with pytest.raises((ChainWasResetError, ContractMissingError), match="reset"):
         connect_deployed(node.settings, node.folder)
     with pytest.raises((ChainWasResetError, ContractMissingError), match="reset"):
@@ -305,10 +306,12 @@ def test_an_account_is_funded_once(chain_account, chain_node):
 
     before = balance()
     assert 99 * 10**18 < before <= 100 * 10**18
-    fund_from_development_node(chain_node.settings, chain_account.address)
+    fund_from_development_account(chain_node.settings, chain_account.address, chain_node.folder)
     assert balance() == before
 
 
 def test_nobody_is_funded_on_another_chain_than_the_development_one(chain_account, chain_node):
     with pytest.raises(TransactionFailedError, match="development chain 31337 only"):
-        fund_from_development_node(changed(chain_node.settings, chain_id=1), chain_account.address)
+        fund_from_development_account(
+            changed(chain_node.settings, chain_id=1), chain_account.address, chain_node.folder
+        )

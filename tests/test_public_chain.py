@@ -3,6 +3,8 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from eth_account import Account
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from blockchain import merkle
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import connect_node
+from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import (
     ChainError,
     ContractMissingError,
@@ -21,7 +24,9 @@ from blockchain.errors import (
     TransactionRevertedError,
     WrongChainError,
 )
+from blockchain.keys import fund_from_development_account, open_account
 from blockchain.public_chain import Phase, PublicChain
+from tests.bare_node import bare_node
 from tests.chain_samples import (
     GENESIS,
     ask,
@@ -36,11 +41,43 @@ from tests.chain_samples import (
 from tests.test_merkle import corruptions
 
 pytestmark = pytest.mark.real
-pytest_plugins = ["tests.chain_fixtures"]
 
 MANIFEST = digest("manifest")
 ADAPTER = digest("adapter")
 ROOT = digest("root")
+
+
+@dataclass(frozen=True)
+class BareChain:
+    """A node that does whatever it is told, and the folder for its keys."""
+
+    settings: ChainSettings
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def chain_node(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chain")
+    with bare_node(folder / "node.log") as settings:
+        yield BareChain(settings, folder)
+
+
+@pytest.fixture(scope="module")
+def chain_folder(chain_node):
+    return chain_node.folder
+
+
+@pytest.fixture(scope="module")
+def chain_account(chain_node):
+    account = open_account(chain_node.folder / "keys")
+    fund_from_development_account(chain_node.settings, account.address, chain_node.folder)
+    return account
+
+
+@pytest.fixture(scope="module")
+def chain(chain_node, chain_account):
+    deploy(chain_node.settings, chain_account, chain_node.folder)
+    return connect_deployed(chain_node.settings, chain_node.folder, chain_account)
 
 
 def test_a_sealed_round_is_read_back_as_it_was_written(chain):

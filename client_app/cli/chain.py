@@ -10,7 +10,7 @@ from client_app.cli.output import AsJson, Home, console, print_json
 if TYPE_CHECKING:
     from blockchain.managed_node import ManagedNode
 
-app = typer.Typer(help="The managed chain: a Hardhat node on this machine.", no_args_is_help=True)
+app = typer.Typer(help="The managed chain, on this machine.", no_args_is_help=True)
 
 
 @app.command()
@@ -25,7 +25,7 @@ def start(home: Home = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def stop(home: Home = None, as_json: AsJson = False) -> None:
-    """Stop the node. Its state is in memory: the chain is gone with it.
+    """Stop the node. The next start brings the chain back from its journal.
 
     Example: `foedus chain stop`
     """
