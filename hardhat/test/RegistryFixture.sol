@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
 import {Registry} from "../contracts/Registry.sol";
 import {VM} from "./Cheats.sol";
 
@@ -160,6 +162,11 @@ abstract contract RegistryFixture {
     function _signed(uint256 secret, bytes32 digest) internal pure returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = VM.sign(secret, digest);
         return abi.encodePacked(r, s, v);
+    }
+
+    /// @dev Whose signature of `digest` this would be: of a key that nobody has, mostly.
+    function _signerOf(bytes32 digest, bytes memory signature) internal pure returns (address) {
+        return ECDSA.recover(digest, signature);
     }
 
     function _digest(Registry.Change memory change) internal view returns (bytes32) {
