@@ -6,6 +6,12 @@ interface Vm {
     function prank(address caller) external;
     function chainId(uint256 id) external;
     function roll(uint256 blockNumber) external;
+    function warp(uint256 timestamp) external;
+    function addr(uint256 privateKey) external pure returns (address);
+    function sign(uint256 privateKey, bytes32 digest)
+        external
+        pure
+        returns (uint8 v, bytes32 r, bytes32 s);
     function expectRevert(bytes calldata revertData) external;
     function expectEmit() external;
     function assume(bool condition) external pure;
