@@ -127,6 +127,9 @@ def test_no_inclusion_proof_verifies_for_anything_else(size, data):
     for node in (bytes(32), root, log.leaf_hash(leaf)):
         assert not log.verify_inclusion(leaf, index, size, root, [*proof, node])
         assert not log.verify_inclusion(leaf, index, size, root, [node, *proof])
+    # Right at every step, but one level above the tree's root.
+    lifted = hashlib.sha256(b"\x01" + bytes(32) + root).digest()
+    assert not log.verify_inclusion(leaf, index, size, lifted, [*proof, bytes(32)])
     for i, node in enumerate(proof):
         rest = proof[:i], proof[i + 1 :]
         flipped = bytes([node[0] ^ 0x80]) + node[1:]
@@ -192,15 +195,17 @@ def test_a_root_does_not_bind_its_size():
     assert replace(claim(make_log(8), 1), new_size=5).verifies()
 
 
-@pytest.mark.parametrize("size", [2**40, 2**63, 2**64 - 1])
-def test_the_largest_sizes_end(size):
+@pytest.mark.parametrize(
+    ("size", "valid"), [(2**40, True), (2**63, True), (2**64 - 1, True), (2**64, False)]
+)
+def test_sizes_are_valid_up_to_64_bits(size, valid):
     # A tree nobody can build: one leaf, and a made-up sibling at every height up to its root.
     proof = [hashlib.sha256(bytes([i])).digest() for i in range((size - 1).bit_length())]
     new = log.leaf_hash(b"")
     for node in proof:
         new = hashlib.sha256(b"\x01" + new + node).digest()
-    assert Claim(1, size, log.leaf_hash(b""), new, tuple(proof)).verifies()
-    assert log.verify_inclusion(b"", 0, size, new, proof)
+    assert Claim(1, size, log.leaf_hash(b""), new, tuple(proof)).verifies() == valid
+    assert log.verify_inclusion(b"", 0, size, new, proof) == valid
     assert not Claim(1, size, log.leaf_hash(b""), new, tuple(proof[:-1])).verifies()
     assert not Claim(1, size, log.leaf_hash(b""), new, (*proof, proof[0])).verifies()
 
@@ -238,6 +243,15 @@ def test_malformed_arguments_are_not_valid(odd):
             assert not verify(*arguments[:i], odd, *arguments[i + 1 :])
             if isinstance(argument, list | tuple):
                 assert not verify(*arguments[:i], [odd, *argument[1:]], *arguments[i + 1 :])
+
+
+def test_a_truth_value_is_no_size():
+    true = claim(REFERENCE_LEAVES, 1)
+    assert true.verifies()
+    assert not replace(true, old_size=True).verifies()
+    assert log.verify_inclusion(b"", 0, 1, true.old_root, [])
+    assert not log.verify_inclusion(b"", 0, True, true.old_root, [])
+    assert not log.verify_inclusion(b"", False, 1, true.old_root, [])
 
 
 @given(
