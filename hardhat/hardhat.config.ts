@@ -17,4 +17,6 @@ export default defineConfig({
       metadata: { bytecodeHash: "none" },
     },
   },
+  // The Solidity tests read the vectors that the Python tests read too.
+  test: { solidity: { fsPermissions: { readDirectory: ["test/vectors"] } } },
 });

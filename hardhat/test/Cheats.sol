@@ -7,11 +7,20 @@ interface Vm {
     function chainId(uint256 id) external;
     function roll(uint256 blockNumber) external;
     function warp(uint256 timestamp) external;
-    function addr(uint256 privateKey) external pure returns (address);
-    function sign(uint256 privateKey, bytes32 digest)
+    function addr(uint256 secretKey) external pure returns (address);
+    function sign(uint256 secretKey, bytes32 digest)
         external
         pure
         returns (uint8 v, bytes32 r, bytes32 s);
+    function readFile(string calldata path) external view returns (string memory);
+    function parseJson(string calldata json, string calldata key)
+        external
+        pure
+        returns (bytes memory);
+    function parseJsonBytesArray(string calldata json, string calldata key)
+        external
+        pure
+        returns (bytes[] memory);
     function expectRevert(bytes calldata revertData) external;
     function expectEmit() external;
     function assume(bool condition) external pure;
