@@ -153,6 +153,9 @@ def serve(folder: Path, port: int) -> None:
 def _handler(chain: ManagedChain) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # An answer leaves in two pieces, head and body: the second would wait 40 ms for the
+        # acknowledgement of the first.
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")

@@ -163,6 +163,19 @@ def test_what_a_development_node_offers_beyond_a_usual_one_does_not_pass(node, c
 
 
 @pytest.mark.real
+def test_an_answer_does_not_wait_for_an_acknowledgement(node):
+    node.start()
+    took = []
+    with requests.Session() as session:
+        for _ in range(21):
+            started = time.perf_counter()
+            session.post(str(node.settings.rpc_url), json=request("eth_chainId"), timeout=10)
+            took.append(time.perf_counter() - started)
+    # TCP's delayed acknowledgement takes 40 ms.
+    assert sorted(took)[10] < 0.03
+
+
+@pytest.mark.real
 def test_the_chain_itself_listens_nowhere_and_its_gateway_on_this_machine_alone(node, chain):
     gateway = psutil.Process(node.status().pid)
     [child] = gateway.children()
