@@ -75,6 +75,8 @@ class ManagedChain:
         self._node = node
         self._journal = journal
         self._turn = threading.Lock()
+        #: Why the chain cannot go on: its node ended, or the journal could not be written.
+        self.broken = ""
 
     def replay(self) -> int:
         """Send every transaction of the journal again; return the chain's height.
@@ -102,21 +104,31 @@ class ManagedChain:
         if method not in ALLOWED:
             return _error(_NOT_FOUND, f"the managed chain offers no {method[:64]!r}")
         with self._turn:
-            if method != "eth_sendRawTransaction":
-                return self._node.ask(method, params)
-            if len(params) != 1 or not isinstance(params[0], str):
-                return _error(_INVALID_REQUEST, "expected one raw transaction")
-            raw = params[0].lower()
-            if not raw.startswith("0x") or not _is_hex(raw[2:]):
-                return _error(_INVALID_REQUEST, "expected a raw transaction in hexadecimal")
-            # Two blocks never have the same time, however fast they come.
-            latest = self._node.result("eth_getBlockByNumber", "latest", False)
-            moment = max(int(time.time()), int(latest["timestamp"], 16) + 1)
-            self._journal.sending(raw, moment)
-            answer = self._mine(raw, moment)
-            # A transaction that reverts is answered with an error, and is mined.
-            self._journal.mined(self._head())
-            return answer
+            if self.broken:
+                # Nothing may follow a line of the journal that was half written.
+                return _error(_INTERNAL, self.broken)
+            try:
+                return self._ask(method, params)
+            except (NodeError, OSError) as error:
+                self.broken = str(error)
+                return _error(_INTERNAL, self.broken)
+
+    def _ask(self, method: str, params: list[Any]) -> dict[str, Any]:
+        if method != "eth_sendRawTransaction":
+            return self._node.ask(method, params)
+        if len(params) != 1 or not isinstance(params[0], str):
+            return _error(_INVALID_REQUEST, "expected one raw transaction")
+        raw = params[0].lower()
+        if not raw.startswith("0x") or not _is_hex(raw[2:]):
+            return _error(_INVALID_REQUEST, "expected a raw transaction in hexadecimal")
+        # Two blocks never have the same time, however fast they come.
+        latest = self._node.result("eth_getBlockByNumber", "latest", False)
+        moment = max(int(time.time()), int(latest["timestamp"], 16) + 1)
+        self._journal.sending(raw, moment)
+        answer = self._mine(raw, moment)
+        # A transaction that reverts is answered with an error, and is mined.
+        self._journal.mined(self._head())
+        return answer
 
     def _mine(self, raw: str, moment: int) -> dict[str, Any]:
         self._node.result("evm_setNextBlockTimestamp", moment)
@@ -148,6 +160,8 @@ def serve(folder: Path, port: int) -> None:
         with ThreadingHTTPServer((_HOST, port), _handler(chain)) as server:
             print(f"serving block {height} on {_HOST}:{port}", file=sys.stderr)  # noqa: T201
             server.serve_forever()
+    if chain.broken:
+        raise NodeError(chain.broken)
 
 
 def _handler(chain: ManagedChain) -> type[BaseHTTPRequestHandler]:
@@ -167,6 +181,9 @@ def _handler(chain: ManagedChain) -> type[BaseHTTPRequestHandler]:
                 self._send(403, _error(_INVALID_REQUEST, "this chain is for this machine"))
             else:
                 self._send(200, _answer(chain, self.rfile.read(int(length))))
+                if chain.broken:
+                    # From a thread of its own: it waits for the loop that this answer is part of.
+                    threading.Thread(target=self.server.shutdown).start()
 
         def _from_elsewhere(self) -> bool:
             # A web page in a browser here can reach 127.0.0.1 too, under its own name.
@@ -200,10 +217,7 @@ def _answer(chain: ManagedChain, body: bytes) -> dict[str, Any]:
     frame = {"jsonrpc": "2.0", "id": name if isinstance(name, int | str) else None}
     if not isinstance(method, str) or not isinstance(params, list):
         return {**frame, **_error(_INVALID_REQUEST, "expected a method and a list of params")}
-    try:
-        return {**frame, **chain.ask(method, params)}
-    except NodeError as error:
-        return {**frame, **_error(_INTERNAL, str(error))}
+    return {**frame, **chain.ask(method, params)}
 
 
 def _is_hex(text: str) -> bool:

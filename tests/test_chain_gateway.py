@@ -87,6 +87,21 @@ def test_a_killed_chain_comes_back_with_all_that_was_confirmed(node, chain):
 
 
 @pytest.mark.real
+def test_a_gateway_whose_chain_ended_ends_too_and_is_started_again(node, chain):
+    task = chain.open_task(digest("terms"), GENESIS).task
+    before = newest_block(node)
+    gateway = psutil.Process(node.status().pid)
+    [child] = gateway.children()
+    child.kill()
+    assert "the private node" in post(node, json=request("eth_chainId")).json()["error"]["message"]
+    gateway.wait(10)
+    assert not node.status().running
+    node.start()
+    assert newest_block(node) == before
+    assert chain.task(task).task == task
+
+
+@pytest.mark.real
 def test_a_transaction_noted_before_a_kill_is_mined_at_the_next_start(node, chain):
     task = chain.open_task(digest("terms"), GENESIS).task
     before = newest_block(node)
