@@ -32,17 +32,14 @@ from llm.base_model import load_base_model
 from llm.draw import draw
 from llm.evaluation import evaluate
 from llm.factors import B_SUFFIX, arrays_from_adapter
-from llm.linear_shapes import linear_shapes
-from llm.model_source import base_model_path
 from llm.records import Record
 from llm.training import TrainedPart, train, training_seed
 from strategies.home import cache_folder
 from strategies.run_archive import newest_run, read_json, write_json
 from strategies.run_parts import (
     adapter_at_scale,
-    aggregation_rule,
+    agreed_rule,
     base_model_settings,
-    target_of,
     training_settings,
 )
 from strategies.settings import RunSettings
@@ -135,10 +132,7 @@ def train_pooled(settings: RunSettings) -> dict[str, Any]:
     """Train on all organizations' rows in one place, for as many steps as the demo takes in all."""
     cache = cache_folder(settings.home_path)
     base = load_base_model(base_model_settings(settings), cache)
-    shapes = linear_shapes(
-        base_model_path(base_model_settings(settings), cache), target_of(settings)
-    )
-    rule = aggregation_rule(settings, shapes)
+    rule = agreed_rule(settings)
     data = {name: load_own_data(settings, name, cache) for name in settings.organization_names}
     rows: list[Record] = [record for each in data.values() for record in each.train]
     initial = arrays_from_adapter(rule.adapter(rule.initial_state()))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from blockchain.durable_file import sync_folder
 from blockchain.errors import NodeError
 
 VERSION: Final = 1
@@ -76,6 +77,8 @@ class ChainJournal:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"version": VERSION, "initial_date": initial_date})
+            # A synced file is lost all the same where its name is not on the disk.
+            sync_folder(path.parent)
         self._cut_torn_line()
         header, *_ = self._lines()
         if header.keys() != {"version", "initial_date"} or header["version"] != VERSION:

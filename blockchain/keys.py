@@ -70,7 +70,9 @@ def fund_from_development_account(settings: ChainSettings, address: str, lock_fo
     Raises
     ------
     TransactionFailedError
-        The chain is not the development chain, or the node has no account to give from.
+        The chain is not the development chain, or the transaction did not land.
+    NodeUnreachableError
+        Nothing answers.
     """
     if settings.chain_id != DEVELOPMENT_CHAIN_ID:
         raise TransactionFailedError(

@@ -29,7 +29,7 @@ from blockchain.toolchain import hardhat_command
 _HOST: Final = "127.0.0.1"
 _FIRST_PORT: Final = 8545
 _PORTS_TRIED: Final = 100
-# A long journal takes its time: some hundred transactions a second.
+# A long journal takes its time to replay.
 _START_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
