@@ -18,6 +18,10 @@ interface IRegistry {
     /// @notice Signing key of an organization as of a block; zero if it was not a member.
     function keyAt(bytes32 organization, uint256 blockNumber) external view returns (address);
 
+    /// @notice Current signing key of an organization, or the one it left with; zero if it never
+    /// was a member. What is owed to it, or asked by it, outlasts its membership.
+    function lastKeyOf(bytes32 organization) external view returns (address);
+
     /// @notice Whether an organization is a member now.
     function isMember(bytes32 organization) external view returns (bool);
 

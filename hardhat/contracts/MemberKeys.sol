@@ -220,6 +220,15 @@ abstract contract MemberKeys is IRegistry, EIP712 {
     }
 
     /// @inheritdoc IRegistry
+    function lastKeyOf(bytes32 organization) external view returns (address key) {
+        Checkpoints.Trace160 storage keys = _stored[organization].keys;
+        // Every departure leaves a zero behind.
+        for (uint256 i = keys.length(); key == address(0) && i > 0; --i) {
+            key = address(keys.pos(uint32(i - 1))._value);
+        }
+    }
+
+    /// @inheritdoc IRegistry
     function isMember(bytes32 organization) public view returns (bool) {
         return _current.contains(organization);
     }
