@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from eth_utils.hexadecimal import decode_hex
+
 from blockchain.errors import ArtifactError, ChainError
 from blockchain.toolchain import hardhat_command, hardhat_folder
 
 #: Contracts that the application deploys.
-CONTRACTS: Final = ("Rounds",)
+CONTRACTS: Final = ("Registry", "Rounds", "Anchors")
 
 _SHIPPED: Final = Path(__file__).parent / "abi"
 
@@ -38,8 +40,10 @@ class Artifact:
     bytecode : str
         Code that creates the contract, ``0x`` and hexadecimal.
     deployed_bytecode : str
-        Code that then lies on the chain, ``0x`` and hexadecimal; the contract has no immutable
-        values, so that it is the same wherever it is deployed.
+        Code that then lies on the chain, ``0x`` and hexadecimal, with zeros where the constructor
+        puts the contract's immutable values.
+    immutable_ranges : list of [int, int]
+        Where these stand: first byte and length of each, ascending.
     """
 
     contract: str
@@ -47,6 +51,14 @@ class Artifact:
     abi: list[dict[str, Any]]
     bytecode: str
     deployed_bytecode: str
+    immutable_ranges: list[list[int]]
+
+    def is_code(self, code: bytes) -> bool:
+        """Whether code on a chain is this contract's, whatever its immutable values are."""
+        masked = bytearray(code)
+        for start, length in self.immutable_ranges:
+            masked[start : start + length] = bytes(len(masked[start : start + length]))
+        return bytes(masked) == decode_hex(self.deployed_bytecode)
 
 
 @functools.cache
@@ -68,8 +80,8 @@ def load(contract: str) -> Artifact:
         ) from error
 
 
-def compiled(contract: str) -> Artifact:
-    """Build the contracts with Hardhat and return one as it comes from the compiler."""
+def compiled() -> dict[str, Artifact]:
+    """Build the contracts with Hardhat and return them by name, as they come from the compiler."""
     build = subprocess.run(
         hardhat_command("build", "--force", "--no-tests", "--quiet"),
         cwd=hardhat_folder(),
@@ -79,6 +91,10 @@ def compiled(contract: str) -> Artifact:
     )
     if build.returncode != 0:
         raise ArtifactError(f"the contracts do not compile:\n{build.stdout}{build.stderr}")
+    return {contract: _built(contract) for contract in CONTRACTS}
+
+
+def _built(contract: str) -> Artifact:
     artifacts = hardhat_folder() / "artifacts"
     output = json.loads((artifacts / f"contracts/{contract}.sol/{contract}.json").read_text())
     info = json.loads((artifacts / f"build-info/{output['buildInfoId']}.json").read_text())
@@ -92,6 +108,11 @@ def compiled(contract: str) -> Artifact:
         abi=output["abi"],
         bytecode=output["bytecode"],
         deployed_bytecode=output["deployedBytecode"],
+        immutable_ranges=sorted(
+            [place["start"], place["length"]]
+            for places in output["immutableReferences"].values()
+            for place in places
+        ),
     )
 
 
@@ -102,9 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--write", action="store_true", help="write abi/*.json from a fresh build")
     what.add_argument("--check", action="store_true", help="compare abi/*.json with a fresh build")
     write = parser.parse_args(arguments).write
-    for contract in CONTRACTS:
-        try:
-            fresh = compiled(contract)
+    try:
+        for contract, fresh in compiled().items():
             if write:
                 text = json.dumps(asdict(fresh), indent=1, sort_keys=True) + "\n"
                 (_SHIPPED / f"{contract}.json").write_text(text, encoding="utf-8")
@@ -113,9 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
                     f"blockchain/abi/{contract}.json is not what hardhat/contracts compile to: "
                     "run `python -m blockchain.artifacts --write` and commit the result"
                 )
-        except ChainError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+    except ChainError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

@@ -52,6 +52,25 @@ def open_account(folder: Path, name: str = "coordinator") -> LocalAccount:
     return _decrypted(_read_private(keystore), _read_private(passphrase), str(keystore))
 
 
+def account_address(folder: Path, name: str) -> str:
+    """Return the address that the keystore of the account `name` states, making it if need be.
+
+    Without its passphrase, and so without proof: whoever relies on it opens the account.
+
+    Raises
+    ------
+    KeyFileError
+        The keystore is readable by others, or is none.
+    """
+    keystore = folder / f"{name}.json"
+    if not keystore.exists():
+        return str(open_account(folder, name).address)
+    try:
+        return str(to_checksum_address(json.loads(_read_private(keystore))["address"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise KeyFileError(f"{keystore} is no keystore: it states no address") from error
+
+
 def fund_from_development_account(settings: ChainSettings, address: str, lock_folder: Path) -> None:
     """Give `address` 100 ether of the development chain, unless it still has one.
 

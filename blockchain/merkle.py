@@ -1,7 +1,7 @@
 """The Merkle tree over a round's updates, as the contract ``Rounds`` verifies it.
 
-One leaf for each update that reached the coordinator, accepted or not. Leaves are hashed twice,
-so that the 64 bytes of an inner node can never be passed off as a leaf; inner nodes are the
+One leaf for each signed update that reached the coordinator, accepted or not. Leaves are hashed
+twice, so that the 64 bytes of an inner node can never be passed off as a leaf; inner nodes are the
 keccak-256 of their two children in ascending order, as OpenZeppelin's ``MerkleProof`` computes
 them; a node without a sibling moves up unchanged.
 """
@@ -19,7 +19,7 @@ ACCEPTED: Final = 0
 #: Root of a tree without leaves.
 EMPTY_ROOT: Final = bytes(32)
 
-_LEAF_TYPES: Final = ("bytes32", "uint64", "uint32", "bytes32", "uint16", "bytes32")
+_LEAF_TYPES: Final = ("bytes32", "uint32", "uint16")
 
 #: A tree of at most 2**32 leaves is no deeper than this.
 _LONGEST_PROOF: Final = 32
@@ -34,45 +34,33 @@ def organization_id(name: str) -> bytes:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One organization's update in one round, and what became of it.
+    """One signed update of a round, and what became of it.
 
     Parameters
     ----------
-    task : bytes
-        Id of the task, 32 bytes.
-    round : int
-        Number of the round, from 1.
+    digest : bytes
+        What the organization signed, 32 bytes: see `blockchain.model_update.ModelUpdate`. It binds
+        task, round, organization and update.
     index : int
         Position in the tree, from 0.
-    organization : bytes
-        `organization_id` of the organization's name, 32 bytes.
     verdict : int
         `ACCEPTED`, or the code of the rejection, at most 65535; the manifest says what it means.
-    update_hash : bytes
-        Canonical hash of the update, 32 bytes.
     """
 
-    task: bytes
-    round: int
+    digest: bytes
     index: int
-    organization: bytes
     verdict: int
-    update_hash: bytes
 
     def __post_init__(self) -> None:
-        for field in ("task", "organization", "update_hash"):
-            check_hash(getattr(self, field), f"leaf {self.index}: {field}")
-        for field, bits in (("round", 64), ("index", 32), ("verdict", 16)):
+        check_hash(self.digest, f"leaf {self.index}: digest")
+        for field, bits in (("index", 32), ("verdict", 16)):
             value = getattr(self, field)
             if type(value) is not int or not 0 <= value < 2**bits:
                 raise ValueError(f"leaf: {field} must be an integer of {bits} bits, got {value!r}")
 
     def hash(self) -> bytes:
-        """``keccak(keccak(abi.encode(...)))`` of the fields in their order: 32 bytes."""
-        values = (
-            self.task, self.round, self.index, self.organization, self.verdict, self.update_hash,
-        )  # fmt: skip
-        return keccak(keccak(encode(_LEAF_TYPES, values)))
+        """``keccak(keccak(abi.encode(digest, index, verdict)))``: 32 bytes."""
+        return keccak(keccak(encode(_LEAF_TYPES, (self.digest, self.index, self.verdict))))
 
 
 def root(leaves: Sequence[Leaf]) -> bytes:
@@ -125,8 +113,6 @@ def _hashes(leaves: Sequence[Leaf]) -> list[bytes]:
     for position, leaf in enumerate(leaves):
         if leaf.index != position:
             raise ValueError(f"leaf {leaf.index} stands at position {position} of its tree")
-        if (leaf.task, leaf.round) != (leaves[0].task, leaves[0].round):
-            raise ValueError(f"leaf {position} is of another task or round than leaf 0")
     return [leaf.hash() for leaf in leaves]
 
 

@@ -1,75 +1,35 @@
-"""What an organization signs for a round, as EIP-712 typed data.
+"""What is signed about a round, as EIP-712 typed data under the contract ``Rounds``.
 
-The signed struct binds the update's commitment to task, round, organization, parent adapter and
-terms, and by its domain to one contract on one chain: a signature says one thing in one place.
+An organization signs a `ModelUpdate`: it binds the update's commitment to task, round,
+organization, parent adapter and terms, and by its domain to one contract on one chain, so that a
+signature says one thing in one place. The coordinator signs that it received it, attestors sign
+what a round came to.
 
 The commitment is salted, for it stands in manifests and on a public chain; salt and payload are
 kept apart from it, in files that can be erased.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from eth_abi.abi import encode
-from eth_account.signers.local import LocalAccount
-from eth_keys.constants import SECPK1_N
-from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature
-from eth_typing import Hash32
-from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from blockchain.merkle import check_hash
+from blockchain.typed_data import Domain, check_integer, digest
 
-#: EIP-712, "Definition of encodeType".
 MODEL_UPDATE_TYPE: Final = (
     "ModelUpdate(bytes32 task,uint64 round,bytes32 organization,bytes32 parentAdapter,"
     "bytes32 terms,bytes32 commitment,uint32 numExamples,uint64 deadline)"
 )
-_TYPE_HASH: Final = keccak(MODEL_UPDATE_TYPE.encode())
-_DOMAIN_TYPE_HASH: Final = keccak(
-    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+RECEIPT_TYPE: Final = "Receipt(bytes32 update)"
+ATTESTATION_TYPE: Final = (
+    "Attestation(bytes32 task,uint64 round,bytes32 organization,bytes32 updatesRoot,"
+    "bytes32 adapter,bytes32 record,bytes32 scores)"
 )
-_DOMAIN_NAME: Final = keccak(b"Foedus Rounds")
-_DOMAIN_VERSION: Final = keccak(b"1")
 
 #: Bytes of a commitment's salt: guessing an update from its commitment needs guessing this.
 SALT_BYTES: Final = 32
-
-
-class SignatureError(ValueError):
-    """A signature is malformed, or another key's than it should be."""
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where a signature counts.
-
-    Parameters
-    ----------
-    chain_id : int
-        The chain.
-    contract : str
-        Address of the contract, ``0x`` and hexadecimal.
-    """
-
-    chain_id: int
-    contract: str
-
-    def separator(self) -> bytes:
-        """Return EIP-712's domain separator, 32 bytes."""
-        return keccak(
-            encode(
-                ("bytes32", "bytes32", "bytes32", "uint256", "address"),
-                (
-                    _DOMAIN_TYPE_HASH,
-                    _DOMAIN_NAME,
-                    _DOMAIN_VERSION,
-                    _checked_integer("chain_id", self.chain_id, 256),
-                    to_canonical_address(self.contract),
-                ),
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -114,30 +74,58 @@ class ModelUpdate:
         for field in ("task", "organization", "parent_adapter", "terms", "commitment"):
             check_hash(getattr(self, field), field)
         for field, bits in (("round", 64), ("num_examples", 32), ("deadline", 64)):
-            _checked_integer(field, getattr(self, field), bits)
+            check_integer(field, getattr(self, field), bits)
 
     def digest(self, domain: Domain) -> bytes:
-        """Return what is signed: EIP-712's ``keccak(0x1901 || separator || hashStruct)``."""
-        struct = keccak(
-            encode(
-                (
-                    *("bytes32", "bytes32", "uint64", "bytes32", "bytes32"),
-                    *("bytes32", "bytes32", "uint32", "uint64"),
-                ),
-                (
-                    _TYPE_HASH,
-                    self.task,
-                    self.round,
-                    self.organization,
-                    self.parent_adapter,
-                    self.terms,
-                    self.commitment,
-                    self.num_examples,
-                    self.deadline,
-                ),
-            )
-        )
-        return keccak(b"\x19\x01" + domain.separator() + struct)
+        """Return what the organization signs, 32 bytes."""
+        return digest(domain, MODEL_UPDATE_TYPE, self.values())
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields under the names and in the order of the contract's struct."""
+        return {_camel(name): value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """One attestor's word on a sealed round: it recomputed the aggregate and scored the updates.
+
+    Parameters
+    ----------
+    task : bytes
+        Id of the task, 32 bytes.
+    round : int
+        The sealed round.
+    organization : bytes
+        Id of the attestor, 32 bytes.
+    updates_root, adapter, record : bytes
+        What the round was sealed with, 32 bytes each.
+    scores : bytes
+        Hash of the contribution scores, 32 bytes.
+    """
+
+    task: bytes
+    round: int
+    organization: bytes
+    updates_root: bytes
+    adapter: bytes
+    record: bytes
+    scores: bytes
+
+    def digest(self, domain: Domain) -> bytes:
+        """Return what the attestor signs, 32 bytes."""
+        values = {_camel(name): value for name, value in asdict(self).items()}
+        return digest(domain, ATTESTATION_TYPE, values)
+
+
+def receipt_digest(update: bytes, domain: Domain) -> bytes:
+    """Return what the coordinator signs to say that it has a signed update and its payload.
+
+    Parameters
+    ----------
+    update : bytes
+        Digest of the `ModelUpdate`, 32 bytes.
+    """
+    return digest(domain, RECEIPT_TYPE, {"update": update})
 
 
 def commitment(update_hash: bytes, num_examples: int, salt: bytes) -> bytes:
@@ -158,65 +146,11 @@ def commitment(update_hash: bytes, num_examples: int, salt: bytes) -> bytes:
         ``keccak(abi.encode(updateHash, numExamples, salt))``, 32 bytes.
     """
     check_hash(update_hash, "update_hash")
-    _checked_integer("num_examples", num_examples, 32)
+    check_integer("num_examples", num_examples, 32)
     check_hash(salt, "salt")
     return keccak(encode(("bytes32", "uint32", "bytes32"), (update_hash, num_examples, salt)))
 
 
-def sign(update: ModelUpdate, domain: Domain, account: LocalAccount) -> bytes:
-    """Sign an update.
-
-    Returns
-    -------
-    bytes
-        ``r || s || v``, 65 bytes, the same for the same input (RFC 6979), with s in the lower half
-        of the group's order and v 27 or 28.
-    """
-    signed = account.unsafe_sign_hash(Hash32(update.digest(domain)))
-    return signed.r.to_bytes(32) + signed.s.to_bytes(32) + signed.v.to_bytes(1)
-
-
-def signer(update: ModelUpdate, domain: Domain, signature: bytes) -> str:
-    """Return the address whose key made a signature, checksummed.
-
-    What OpenZeppelin's ``ECDSA`` refuses is refused here too: another length, a ``v`` other than
-    27 and 28, and the mirrored signature with s in the upper half (EIP-2), which anyone can make
-    of a valid one.
-
-    Raises
-    ------
-    SignatureError
-        If it is malformed. A well-formed signature of another struct gives another address.
-    """
-    if not isinstance(signature, bytes) or len(signature) != 65:
-        given = f"{len(signature)} bytes" if isinstance(signature, bytes) else "no bytes"
-        raise SignatureError(f"a signature of {given}, expected 65")
-    if signature[64] not in (27, 28):
-        raise SignatureError(f"a signature with v = {signature[64]}, expected 27 or 28")
-    if int.from_bytes(signature[32:64]) > SECPK1_N // 2:
-        raise SignatureError("a signature with s in the upper half, expected the lower")
-    r, s, v = int.from_bytes(signature[:32]), int.from_bytes(signature[32:64]), signature[64] - 27
-    try:
-        key = Signature(vrs=(v, r, s)).recover_public_key_from_msg_hash(update.digest(domain))
-    except BadSignature:
-        raise SignatureError("no key can have made this signature") from None
-    return str(key.to_checksum_address())
-
-
-def check_signed_by(update: ModelUpdate, domain: Domain, signature: bytes, address: str) -> None:
-    """Make sure that an update was signed with the key of an address.
-
-    Raises
-    ------
-    SignatureError
-        If it was not.
-    """
-    recovered = signer(update, domain, signature)
-    if recovered != to_checksum_address(address):
-        raise SignatureError(f"signed by {recovered}, expected {to_checksum_address(address)}")
-
-
-def _checked_integer(name: str, value: int, bits: int) -> int:
-    if type(value) is not int or not 0 <= value < 2**bits:
-        raise ValueError(f"{name}: {value!r}, expected a whole number of {bits} bits")
-    return value
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -17,7 +17,8 @@ from llm.model_source import BaseModelError
 from llm.registry import RegistryError
 from llm.rows import DataError
 from strategies import protocol
-from strategies.home import cache_folder, foedus_home
+from strategies.home import cache_folder, foedus_home, organization_folder
+from strategies.organization_key import signing_account
 from strategies.protocol import ProtocolError
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
@@ -77,7 +78,13 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
 
         settings = _settings(context)
         name = _addressed(message, settings, context)
-        organization = Organization(name, settings, open_reading_chain(settings))
+        organization = Organization(
+            name,
+            settings,
+            open_reading_chain(settings),
+            signing_account(settings.home_path, name),
+            agreed=RunSettings.from_run_config(context.run_config),
+        )
         content = message.content
         return organization.train(content) if what == "train" else organization.close(content)
 
@@ -95,7 +102,7 @@ def _kept_errors(organization: str, context: Context) -> Iterator[None]:
         yield
     except Exception as error:
         home = foedus_home(str(context.run_config.get("home", "")))
-        folder = home / "organizations" / organization
+        folder = organization_folder(home, organization)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "errors.log").open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")

@@ -1,25 +1,34 @@
 """One organization at work: checks what it is sent, evaluates, trains, keeps its own record."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from flwr.app import MetricRecord, RecordDict
+from eth_account.signers.local import LocalAccount
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
 from blockchain.public_chain import PublicChain
 from client_app.own_data import load_own_data
 from client_app.own_record import OwnRecord
-from client_app.request import check_parent, check_receipt, check_sealed, read_request
+from client_app.request import (
+    Request,
+    check_parent,
+    check_receipt,
+    check_sealed,
+    check_terms,
+    read_request,
+)
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
 from llm.evaluation import Evaluation, evaluate, general_text_loss
-from llm.factors import arrays_from_adapter
+from llm.factors import Arrays, arrays_from_adapter
 from llm.records import Record
 from llm.splits import OrganizationData
 from llm.training import TrainedPart, train, training_seed
 from strategies import protocol
-from strategies.home import cache_folder
+from strategies.home import cache_folder, organization_folder
 from strategies.run_parts import (
     adapter_at_scale,
     agreed_rule,
@@ -27,6 +36,10 @@ from strategies.run_parts import (
     training_settings,
 )
 from strategies.settings import RunSettings
+from strategies.signed_update import SignedUpdate, sign_update
+
+#: Seconds that the contract takes an update beyond the round's own deadline.
+_SUBMISSION_SECONDS: Final = 600
 
 
 class Organization:
@@ -40,33 +53,70 @@ class Organization:
         The run's settings.
     chain : PublicChain
         A connection that can read.
+    account : LocalAccount
+        The organization's signing key.
+    agreed : RunSettings, optional
+        The settings that the terms on chain must be those of, where the organization works by
+        others (its own data); else ``settings``.
     """
 
-    def __init__(self, name: str, settings: RunSettings, chain: PublicChain) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: RunSettings,
+        chain: PublicChain,
+        account: LocalAccount,
+        *,
+        agreed: RunSettings | None = None,
+    ) -> None:
         self.name = name
         self._settings = settings
+        self._agreed = agreed or settings
+        self._account = account
         self._chain = chain
         self._cache = cache_folder(settings.home_path)
 
     # What the coordinator can ask for
 
     def train(self, content: RecordDict) -> RecordDict:
-        """Take part in a round.
+        """Take part in a round; asked again, say the same again.
 
         Returns
         -------
         RecordDict
-            The update, its hash and the figures reported beside it.
+            The update, what was signed for it, and the figures reported beside it.
 
         Raises
         ------
         ProtocolError, CoordinatorError
             If the message is malformed or disagrees with the public chain.
+        ArchiveError
+            If we replied already, and what we sent was erased or altered since.
         """
         request = read_request(content, self.name, self._settings)
         record = self._record(request.task)
+        context = check_terms(self._chain, request, self._agreed)
         check_parent(self._chain, request)
-        check_receipt(self._chain, request, self.name, record)
+        check_receipt(self._chain, request, context, record)
+        earlier = record.reply_in(request.round)
+        if earlier is not None:
+            return self._reply(earlier.signed, record.payload(earlier), earlier.metrics)
+        arrays, num_examples, metrics = self._trained(request, record)
+        signed = sign_update(
+            context,
+            self._account,
+            self.name,
+            request.round,
+            hash_arrays(request.adapter),
+            update_hash=hash_arrays(arrays),
+            num_examples=num_examples,
+            deadline=int(time.time() + self._settings.round_deadline) + _SUBMISSION_SECONDS,
+        )
+        record.replied(signed, signed.update.digest(context.domain), arrays, metrics)
+        return self._reply(signed, arrays, metrics)
+
+    def _trained(self, request: Request, record: OwnRecord) -> tuple[Arrays, int, dict[str, float]]:
+        """Evaluate what was received and train from it; update, records used and figures."""
         data = self._data()
         base = self._base()
         received = adapter_at_scale(request.adapter, self._settings)
@@ -113,7 +163,6 @@ class Organization:
                 "training", request.round, step, steps, loss
             ),
         )
-        digest = hash_arrays(result.arrays)
         metrics = {
             "tokens": float(result.tokens),
             "steps": float(result.steps),
@@ -123,17 +172,27 @@ class Organization:
             "evaluate-seconds": evaluate_seconds,
             **(_evaluation_metrics("received", before) if before else {}),
         }
-        record.trained(request.round, digest, result.records, metrics)
+        return result.arrays, result.records, metrics
+
+    def _reply(
+        self, signed: SignedUpdate, arrays: Arrays, metrics: Mapping[str, float]
+    ) -> RecordDict:
+        update, opening = signed.update, signed.opening
         return RecordDict(
             {
-                protocol.UPDATE: protocol.array_record(result.arrays),
+                protocol.UPDATE: protocol.array_record(arrays),
                 protocol.HEADER: protocol.header_record(
                     {
                         "organization": self.name,
-                        "round": request.round,
-                        "num-examples": result.records,
-                        "update-hash": digest,
+                        "round": update.round,
+                        "num-examples": update.num_examples,
+                        "commitment": update.commitment,
+                        "deadline": update.deadline,
+                        "signature": signed.signature,
                     }
+                ),
+                protocol.OPENING: ConfigRecord(
+                    {"update-hash": opening.update_hash, "salt": opening.salt}
                 ),
                 protocol.METRICS: MetricRecord({**metrics}),
             }
@@ -143,8 +202,9 @@ class Organization:
         """End a run: check the last receipt, evaluate base and final adapter on the test rows."""
         request = read_request(content, self.name, self._settings)
         record = self._record(request.task)
+        context = check_terms(self._chain, request, self._agreed)
         check_sealed(self._chain, request)
-        check_receipt(self._chain, request, self.name, record)
+        check_receipt(self._chain, request, context, record)
         data = self._data()
         base = self._base()
         started = time.monotonic()
@@ -199,7 +259,7 @@ class Organization:
         return load_base_model(base_model_settings(self._settings), self._cache)
 
     def _record(self, task: bytes) -> OwnRecord:
-        return OwnRecord(self._settings.home_path / "organizations" / self.name, task)
+        return OwnRecord(organization_folder(self._settings.home_path, self.name), task)
 
 
 def _evaluation_metrics(prefix: str, evaluation: Evaluation) -> dict[str, float]:

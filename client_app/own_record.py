@@ -4,7 +4,10 @@
 
     <home>/organizations/<name>/
         progress.json            what is going on now, for the display
-        tasks/<task>/round-0003.json     our reply of round 3, and the receipt once verified
+        tasks/<task>/round-0003.json     what we signed in round 3, and the receipt once verified
+        tasks/<task>/openings/           what opens our commitments; can be erased
+            round-0003.json              update hash and salt
+            round-0003.safetensors       the update itself, so that a retry says the same
         tasks/<task>/closing.json        the final evaluation
 """
 
@@ -14,8 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
+
+from blockchain.canonical import hash_arrays
+from blockchain.durable_file import write_durably
+from blockchain.merkle import check_hash
+from blockchain.model_update import ModelUpdate
+from llm.factors import Arrays
 from strategies.protocol import RoundReceipt
-from strategies.run_archive import read_json, write_json
+from strategies.run_archive import ArchiveError, load_arrays, read_json, write_json
+from strategies.signed_update import Opening, SignedUpdate
 
 #: The display is refreshed no faster than people can read.
 _PROGRESS_SECONDS = 0.5
@@ -23,10 +35,24 @@ _PROGRESS_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class OwnReply:
-    """Our reply in one round: the round and the update's canonical hash (32 bytes)."""
+    """Our reply in one round.
 
-    round: int
-    update_hash: bytes
+    Parameters
+    ----------
+    signed : SignedUpdate
+        What we signed, and its opening.
+    digest : bytes
+        The digest that was signed, 32 bytes.
+    metrics : dict of str to float
+        The figures sent beside it.
+    receipt : dict or None
+        The receipt as kept, once it was verified.
+    """
+
+    signed: SignedUpdate
+    digest: bytes
+    metrics: dict[str, float]
+    receipt: dict[str, Any] | None
 
 
 class OwnRecord:
@@ -74,31 +100,99 @@ class OwnRecord:
             progress["loss"] = loss
         self._show(progress)
 
-    def trained(
+    def replied(
         self,
-        round_number: int,
-        update_hash: bytes,
-        num_examples: int,
+        signed: SignedUpdate,
+        digest: bytes,
+        arrays: Arrays,
         metrics: Mapping[str, float],
     ) -> None:
-        """Keep our reply, before it is sent."""
+        """Keep our reply, before it is sent: from then on it is the only one we give.
+
+        Parameters
+        ----------
+        signed : SignedUpdate
+            What was signed, and its opening.
+        digest : bytes
+            The digest that was signed, 32 bytes.
+        arrays : dict of str to ndarray
+            The update.
+        metrics : mapping of str to float
+            The figures sent beside it.
+        """
+        update, opening = signed.update, signed.opening
+        payload, opened = self._opening(update.round)
+        payload.parent.mkdir(exist_ok=True)
+        contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+        write_durably(payload, save(contiguous))
+        write_json(opened, {"update": opening.update_hash.hex(), "salt": opening.salt.hex()})
         write_json(
-            self._round(round_number),
+            self._round(update.round),
             {
-                "round": round_number,
-                "update": update_hash.hex(),
-                "examples": num_examples,
+                "task": update.task.hex(),
+                "round": update.round,
+                "organization": update.organization.hex(),
+                "parent": update.parent_adapter.hex(),
+                "terms": update.terms.hex(),
+                "commitment": update.commitment.hex(),
+                "examples": update.num_examples,
+                "deadline": update.deadline,
+                "digest": digest.hex(),
+                "signature": signed.signature.hex(),
                 "metrics": dict(metrics),
             },
         )
-        self._show({"doing": "sent", "round": round_number, "done": 1, "total": 1})
+        self._show({"doing": "sent", "round": update.round, "done": 1, "total": 1})
 
     def reply_in(self, round_number: int) -> OwnReply | None:
-        """Return our reply in a round, if there was one."""
-        if not self._round(round_number).exists():
+        """Return our reply in a round, if there was one.
+
+        Raises
+        ------
+        ArchiveError
+            If what was kept of it was altered; an erased opening is not, it is all zeros.
+        """
+        path = self._round(round_number)
+        if not path.exists():
             return None
-        entry = read_json(self._round(round_number))
-        return OwnReply(int(entry["round"]), bytes.fromhex(entry["update"]))
+        entry = read_json(path)
+        try:
+            update = ModelUpdate(
+                task=bytes.fromhex(entry["task"]),
+                round=entry["round"],
+                organization=bytes.fromhex(entry["organization"]),
+                parent_adapter=bytes.fromhex(entry["parent"]),
+                terms=bytes.fromhex(entry["terms"]),
+                commitment=bytes.fromhex(entry["commitment"]),
+                num_examples=entry["examples"],
+                deadline=entry["deadline"],
+            )
+            signed = SignedUpdate(
+                update, bytes.fromhex(entry["signature"]), self._read_opening(round_number)
+            )
+            digest = check_hash(bytes.fromhex(entry["digest"]), "digest")
+            return OwnReply(signed, digest, dict(entry["metrics"]), entry.get("receipt"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArchiveError(f"{path} was altered: {error}") from error
+
+    def payload(self, reply: OwnReply) -> Arrays:
+        """Return the update that we sent in a round.
+
+        Raises
+        ------
+        ArchiveError
+            If it was erased or altered.
+        """
+        path, _ = self._opening(reply.signed.update.round)
+        arrays = load_arrays(path)
+        if hash_arrays(arrays) != reply.signed.opening.update_hash:
+            raise ArchiveError(f"{path} was altered: it is not the update that we signed")
+        return arrays
+
+    def last_replied_round(self) -> int | None:
+        """Return the last round that we replied in; ``None`` before the first."""
+        rounds = [int(path.stem.removeprefix("round-")) for path in self._task.glob("round-*.json")]
+        return max(rounds, default=None)
 
     def verified(self, receipt: RoundReceipt) -> None:
         """Keep a receipt that chain and own reply bear out."""
@@ -112,6 +206,7 @@ class OwnRecord:
                     "verdict": receipt.verdict,
                     "proof": [node.hex() for node in receipt.proof],
                     "transaction": receipt.transaction,
+                    "signature": receipt.signature.hex(),
                 },
             },
         )
@@ -123,6 +218,21 @@ class OwnRecord:
 
     def _round(self, round_number: int) -> Path:
         return self._task / f"round-{round_number:04d}.json"
+
+    def _opening(self, round_number: int) -> tuple[Path, Path]:
+        """Return where payload and opening of a round lie."""
+        folder, name = self._task / "openings", f"round-{round_number:04d}"
+        return folder / f"{name}.safetensors", folder / f"{name}.json"
+
+    def _read_opening(self, round_number: int) -> Opening:
+        _, path = self._opening(round_number)
+        if not path.exists():
+            return Opening(bytes(32), bytes(32))
+        entry = read_json(path)
+        return Opening(
+            check_hash(bytes.fromhex(entry["update"]), "update"),
+            check_hash(bytes.fromhex(entry["salt"]), "salt"),
+        )
 
     def _show(self, progress: Mapping[str, Any]) -> None:
         write_json(self._progress, progress)

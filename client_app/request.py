@@ -12,15 +12,19 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
-from blockchain.merkle import Leaf, organization_id
+from blockchain.merkle import Leaf
+from blockchain.model_update import receipt_digest
 from blockchain.public_chain import Phase, PublicChain
+from blockchain.typed_data import SignatureError, check_signer
 from client_app.own_record import OwnRecord
 from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter
 from strategies import protocol
 from strategies.aggregation import AggregationRule
 from strategies.protocol import ProtocolError, RoundReceipt
-from strategies.run_parts import agreed_rule
+from strategies.run_parts import agreed_rule, agreed_terms
 from strategies.settings import RunSettings
+from strategies.signed_update import TaskContext
+from strategies.terms import terms_hash
 
 #: No stacked adapter grows beyond this; a message that says so is refused before it costs memory.
 MAX_ADAPTER_RANK = 65_536
@@ -38,6 +42,8 @@ class Request:
     ----------
     task : bytes
         The task's id, 32 bytes.
+    run : str
+        The run's name, which its terms hold.
     round : int
         The round.
     rank : int
@@ -49,6 +55,7 @@ class Request:
     """
 
     task: bytes
+    run: str
     round: int
     rank: int
     adapter: Arrays
@@ -83,11 +90,35 @@ def read_request(content: RecordDict, organization: str, settings: RunSettings) 
         )
     return Request(
         task=protocol.digest(header, "task"),
+        run=protocol.text(header, "run"),
         round=protocol.integer(header, "round"),
         rank=rank,
         adapter=adapter,
         receipt=RoundReceipt.from_header(header),
     )
+
+
+def check_terms(chain: PublicChain, request: Request, settings: RunSettings) -> TaskContext:
+    """Make sure that the task's terms on chain are those of the settings that we work by.
+
+    Returns
+    -------
+    TaskContext
+        What our signature is to be bound to.
+
+    Raises
+    ------
+    CoordinatorError
+        If they are not.
+    """
+    on_chain = chain.task(request.task)
+    ours = terms_hash(agreed_terms(settings, request.run))
+    if on_chain.terms != ours:
+        raise CoordinatorError(
+            f"the task's terms on chain are 0x{on_chain.terms.hex()}, the settings, model and "
+            f"validation set that we were given make 0x{ours.hex()}"
+        )
+    return TaskContext(request.task, on_chain.terms, chain.domain)
 
 
 def check_parent(chain: PublicChain, request: Request) -> None:
@@ -121,7 +152,7 @@ def check_sealed(chain: PublicChain, request: Request) -> None:
     """
     on_chain = chain.round(request.task, request.round)
     digest = hash_arrays(request.adapter)
-    if on_chain.phase is not Phase.SEALED or on_chain.adapter_hash != digest:
+    if not on_chain.phase.has_result or on_chain.adapter_hash != digest:
         raise CoordinatorError(
             f"round {request.round} is {on_chain.phase.name.lower()} on chain with adapter "
             f"0x{on_chain.adapter_hash.hex()}, the coordinator sent 0x{digest.hex()} as final"
@@ -129,35 +160,36 @@ def check_sealed(chain: PublicChain, request: Request) -> None:
 
 
 def check_receipt(
-    chain: PublicChain, request: Request, organization: str, record: OwnRecord
+    chain: PublicChain, request: Request, context: TaskContext, record: OwnRecord
 ) -> None:
     """Hold the receipt for our last counted reply against the chain and our own record.
 
     Raises
     ------
     CoordinatorError
-        If it is for another update, or its leaf is not under the sealed root.
+        If it is for something that we did not sign, its leaf is not under the sealed root, or the
+        coordinator did not sign it.
     """
     receipt = request.receipt
     if receipt is None:
         return
     reply = record.reply_in(receipt.round)
-    if reply is None or reply.update_hash != receipt.update_hash:
+    if reply is None or reply.digest != receipt.digest:
         raise CoordinatorError(
-            f"the receipt for round {receipt.round} is not for an update that we sent"
+            f"the receipt for round {receipt.round} is not for an update that we signed"
         )
-    leaf = Leaf(
-        task=request.task,
-        round=receipt.round,
-        index=receipt.index,
-        organization=organization_id(organization),
-        verdict=receipt.verdict,
-        update_hash=receipt.update_hash,
-    )
-    if not chain.is_included(leaf, receipt.proof):
+    leaf = Leaf(digest=receipt.digest, index=receipt.index, verdict=receipt.verdict)
+    if not chain.is_included(request.task, receipt.round, leaf, receipt.proof):
         raise CoordinatorError(
             f"our update of round {receipt.round} is not under the root sealed on chain"
         )
+    coordinator = chain.task(request.task).coordinator
+    try:
+        check_signer(receipt_digest(receipt.digest, context.domain), receipt.signature, coordinator)
+    except SignatureError as error:
+        raise CoordinatorError(
+            f"the receipt for round {receipt.round} is not the coordinator's: {error}"
+        ) from error
     record.verified(receipt)
 
 

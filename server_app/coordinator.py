@@ -12,7 +12,6 @@ from flwr.serverapp import Grid
 from blockchain.canonical import hash_arrays
 from llm.adapters import save_adapter
 from llm.factors import Arrays, arrays_from_adapter
-from llm.model_source import base_model_path, model_fingerprint
 from server_app.closing import close_run
 from server_app.model_card import model_card
 from server_app.roster import find_organizations
@@ -21,20 +20,20 @@ from server_app.summary import summarize
 from strategies import protocol
 from strategies.aggregation import AggregationRule
 from strategies.federated_lora import FederatedLora
-from strategies.home import cache_folder
 from strategies.round_notary import RoundNotary
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
-from strategies.run_chain import open_writing_chain
+from strategies.run_chain import coordinator_account, dispute_terms, open_writing_chain
 from strategies.run_folder import run_folder
 from strategies.run_parts import (
     adapter_at_scale,
     agreed_rule,
+    agreed_terms,
     base_model_name,
-    base_model_settings,
 )
 from strategies.settings import RunSettings, SettingsError
-from strategies.terms import differing_terms, terms_hash, terms_of
+from strategies.signed_update import TaskContext
+from strategies.terms import differing_terms, terms_hash
 
 
 def coordinate(settings: RunSettings, grid: Grid) -> None:
@@ -78,20 +77,20 @@ def _run(
     started: float,
     earlier_seconds: float,
 ) -> None:
-    model_path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
     rule = agreed_rule(settings)
-    terms = terms_of(settings, run=archive.name, model_fingerprint=model_fingerprint(model_path))
+    terms = agreed_terms(settings, archive.name)
     run = _run_entry(settings, archive, terms)
 
     chain_started = time.monotonic()
     chain = open_writing_chain(settings)
     genesis = hash_arrays(arrays_from_adapter(rule.adapter(rule.initial_state())))
-    opened = chain.open_task(terms_hash(terms), genesis)
+    opened = chain.open_task(terms_hash(terms), genesis, dispute_terms(settings))
     chain_seconds = time.monotonic() - chain_started
-    archive.write_run({**run, "task": opened.task.hex(), "contracts": {"Rounds": chain.address}})
+    archive.write_run({**run, "task": opened.task.hex(), "contracts": chain.addresses})
     log("task-opened", {"run": archive.name, "task": opened.task.hex(), "contract": chain.address})
 
-    notary = RoundNotary(chain, opened.task)
+    context = TaskContext(opened.task, terms_hash(terms), chain.domain)
+    notary = RoundNotary(chain, context, coordinator_account(settings))
     strategy = _strategy(settings, rule, archive, notary, log)
     # Before anybody is asked for: the nodes are still starting.
     done = strategy.resume()
@@ -114,7 +113,7 @@ def _run(
         settings=settings,
         archive=archive,
         closings=closings,
-        contracts={"Rounds": chain.address},
+        contracts=chain.addresses,
         opening_gas_used=opened.receipt.gas_used,
         seconds={
             "setup": log.logged_seconds("setup-finished"),

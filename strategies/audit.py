@@ -1,52 +1,29 @@
 """Verifies a run from chain and disk alone: every hash, every round, the aggregate recomputed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from blockchain import merkle
 from blockchain.canonical import hash_arrays, hash_json
 from blockchain.errors import ChainError
-from blockchain.public_chain import Phase, PublicChain, RoundRecord, TaskRecord
+from blockchain.public_chain import PublicChain, RoundRecord, TaskRecord, record_digest
 from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,
     Contribution,
     adapter_distance,
 )
+from strategies.audit_check import Check, equal
+from strategies.audit_signatures import check_signatures
 from strategies.replies import Verdict
-from strategies.round_outcome import RoundOutcome
+from strategies.round_outcome import Entry, RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, file_digests
 from strategies.run_parts import aggregation_rule
 from strategies.settings import RunSettings, SettingsError
+from strategies.signed_update import Opening, TaskContext
 from strategies.terms import differing_terms, terms_hash, terms_of
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that holds or does not.
-
-    Parameters
-    ----------
-    round : int
-        The round it belongs to; 0 for the run as a whole.
-    name : str
-        What was checked.
-    holds : bool
-        Whether it holds.
-    detail : str
-        What was found, where it does not.
-    """
-
-    round: int
-    name: str
-    holds: bool
-    detail: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Lay the check out for ``--json``."""
-        return asdict(self)
 
 
 def audit(
@@ -70,13 +47,14 @@ def audit(
     try:
         task = bytes.fromhex(run["task"])
         on_chain = chain.task(task)
-        sealed = [record for record in chain.rounds(task) if record.phase is Phase.SEALED]
+        sealed = [record for record in chain.rounds(task) if record.phase.has_result]
         settings = RunSettings.from_run_config(archive.read_settings())
-        yield _equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
+        yield equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
         yield _check_settings(archive, settings, run["terms"])
     except (ChainError, ArchiveError, SettingsError, KeyError, TypeError, ValueError) as error:
         yield Check(0, "task", False, f"{archive.folder / 'run.json'}: {error}")
         return
+    context = TaskContext(task, on_chain.terms, chain.domain)
     last = archive.last_prepared_round() or 0
     yield Check(
         0,
@@ -90,7 +68,9 @@ def audit(
     if only_round is None:
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
     for record in rounds:
-        yield from _guarded(record.round, partial(_check_round, archive, settings, record, task))
+        yield from _guarded(
+            record.round, partial(_check_round, archive, settings, record, context, chain)
+        )
 
 
 def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[str, Any]) -> Check:
@@ -108,8 +88,8 @@ def _check_genesis(
     state = rule.initial_state()
     recomputed = arrays_from_adapter(rule.adapter(state))
     genesis = on_chain.genesis_adapter
-    yield _equal(0, "adapter on chain", hash_arrays(adapter), genesis)
-    yield _equal(0, "adapter recomputed from the seed", hash_arrays(recomputed), genesis)
+    yield equal(0, "adapter on chain", hash_arrays(adapter), genesis)
+    yield equal(0, "adapter recomputed from the seed", hash_arrays(recomputed), genesis)
     manifest = archive.manifest(0)
     outcome = RoundOutcome.from_manifest(manifest)
     # No seal commits to round 0: but for the files' digests, the seed says what it must be.
@@ -117,38 +97,54 @@ def _check_genesis(
         round_number=0, rule=rule.name, state=state, adapter=recomputed
     )
     expected_hash = replace(expected, files=outcome.files).manifest_hash(on_chain.task)
-    yield _equal(0, "manifest", hash_json(manifest), expected_hash)
+    yield equal(0, "manifest", hash_json(manifest), expected_hash)
     yield _check_files(archive, outcome)
 
 
 def _check_round(
-    archive: RunArchive, settings: RunSettings, on_chain: RoundRecord, task: bytes
+    archive: RunArchive,
+    settings: RunSettings,
+    on_chain: RoundRecord,
+    context: TaskContext,
+    chain: PublicChain,
 ) -> Iterator[Check]:
     number = on_chain.round
     manifest = archive.manifest(number)
-    yield _equal(number, "manifest", hash_json(manifest), on_chain.manifest_hash)
+    record = record_digest(hash_json(manifest), bytes(32), 0)
+    yield equal(number, "manifest", record, on_chain.record)
     outcome = RoundOutcome.from_manifest(manifest)
     yield _check_files(archive, outcome)
-    yield _equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
-    yield _equal(number, "adapter on chain", outcome.adapter, on_chain.adapter_hash)
-    yield _equal(number, "parent on chain", outcome.parent, on_chain.parent_adapter)
-    yield _equal(number, "parent", hash_arrays(archive.adapter_arrays(number - 1)), outcome.parent)
-    yield _equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
-    leaves = outcome.leaves(task)
-    yield _equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
+    yield equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
+    yield equal(number, "adapter on chain", outcome.adapter, on_chain.adapter_hash)
+    yield equal(number, "parent on chain", outcome.parent, on_chain.parent_adapter)
+    yield equal(number, "parent", hash_arrays(archive.adapter_arrays(number - 1)), outcome.parent)
+    yield equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
+    leaves = outcome.leaves()
+    yield equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
+    yield from check_signatures(outcome, on_chain, context, chain)
 
+    openings = archive.openings(number)
     contributions = []
     for entry in outcome.entries:
         if entry.verdict != Verdict.ACCEPTED:
             continue
         try:
-            update = archive.load_update(entry.update_hash)
+            update = _opened(archive, entry, openings.get(entry.organization))
         except ArchiveError as error:
             yield Check(number, f"update of {entry.organization}", False, str(error))
             continue
         yield Check(number, f"update of {entry.organization}", True)
         contributions.append(Contribution(entry.organization, entry.num_examples, update))
     yield from _check_aggregate(archive, settings, outcome, contributions)
+
+
+def _opened(archive: RunArchive, entry: Entry, opening: Opening | None) -> Arrays:
+    """Return the update behind an entry's commitment."""
+    if opening is None:
+        raise ArchiveError("nothing opens its commitment: the opening is missing")
+    if opening.commitment(entry.num_examples) != entry.commitment:
+        raise ArchiveError("the opening is not that of the signed commitment: it was altered")
+    return archive.load_update(opening.update_hash)
 
 
 def _check_aggregate(
@@ -166,7 +162,7 @@ def _check_aggregate(
     before = rule.restore(archive.state(number - 1))
     if not contributions:
         unchanged = hash_arrays(before.to_arrays())
-        yield _equal(number, "aggregate", unchanged, outcome.state)
+        yield equal(number, "aggregate", unchanged, outcome.state)
         return
     aggregate = rule.aggregate(before, number, contributions)
     stated = {e.organization: e.weight for e in outcome.entries if e.verdict == Verdict.ACCEPTED}
@@ -178,7 +174,7 @@ def _check_aggregate(
     )
     after = aggregate.state
     if rule.tolerance == 0.0:
-        yield _equal(number, "aggregate", hash_arrays(after.to_arrays()), outcome.state)
+        yield equal(number, "aggregate", hash_arrays(after.to_arrays()), outcome.state)
         return
     distance = adapter_distance(
         rule.adapter(after), adapter_from_arrays(archive.adapter_arrays(number))
@@ -211,15 +207,6 @@ def _rule(settings: RunSettings, adapter: Arrays) -> AggregationRule:
         module: factors.shape for module, factors in adapter_from_arrays(adapter).items()
     }
     return aggregation_rule(settings, shapes)
-
-
-def _equal(round_number: int, name: str, found: bytes, expected: bytes) -> Check:
-    return Check(
-        round_number,
-        name,
-        found == expected,
-        f"found 0x{found.hex()}, expected 0x{expected.hex()}",
-    )
 
 
 def _guarded(round_number: int, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:

@@ -15,13 +15,20 @@ from llm.factors import Arrays, arrays_from_adapter
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.protocol import RoundReceipt
-from strategies.replies import CheckedReply, Invitation, Verdict, check_reply
+from strategies.replies import (
+    CheckedReply,
+    Invitation,
+    UnsignedReplyError,
+    Verdict,
+    check_reply,
+)
 from strategies.reply_errors import error_of
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
-from strategies.round_outcome import RoundOutcome
+from strategies.round_outcome import Entry, RoundOutcome
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import ArchiveError, RunArchive
+from strategies.signed_update import Opening, TaskContext
 
 #: Told of everything worth a line in the log: the event's name and its particulars.
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -77,7 +84,7 @@ class FederatedLora(Strategy):
         outcome = RoundOutcome.unchanged(
             round_number=0, rule=self._rule.name, state=self._state, adapter=self._initial
         )
-        self._prepare(outcome, self._initial, record={})
+        self._prepare(outcome, self._initial, record={}, openings={})
 
     def resume(self) -> int:
         """Take up the last round on disk, sealing it first if that was left undone.
@@ -140,6 +147,7 @@ class FederatedLora(Strategy):
                     organization=p.organization,
                     node=p.node,
                     round=round_number,
+                    parent=parent,
                     shapes=self._rule.expected_shapes(round_number, p.rank),
                     max_examples=self._terms.max_examples,
                 ),
@@ -155,6 +163,10 @@ class FederatedLora(Strategy):
         round_number = self._round + 1
         waited = time.monotonic() - self._opened
         checked, absent = self._checked(replies)
+        submitted = self._submissions(round_number)
+        checked = [_uncontradicted(reply, submitted, self._notary.context) for reply in checked]
+        for reply in checked:
+            self._report(reply)
         accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
 
         started = time.monotonic()
@@ -167,8 +179,9 @@ class FederatedLora(Strategy):
             parent=hash_arrays(self.adapter_arrays()),
             state=result.state,
             adapter=adapter,
-            replies=checked,
-            weights={} if aggregate is None else aggregate.weights,
+            entries=self._entries(
+                checked, submitted, {} if aggregate is None else aggregate.weights
+            ),
             absent=absent,
         )
         for reply in accepted:
@@ -177,6 +190,7 @@ class FederatedLora(Strategy):
         outcome = self._prepare(
             outcome,
             adapter,
+            openings={reply.organization: reply.signed.opening for reply in accepted},
             record={
                 "seconds": {"waited": waited, "aggregated": time.monotonic() - started},
                 "reasons": {r.organization: r.reason for r in checked if r.reason},
@@ -261,6 +275,7 @@ class FederatedLora(Strategy):
             {
                 "organization": participant.organization,
                 "task": self._notary.task,
+                "run": self._archive.name,
                 "round": round_number,
                 "rank": participant.rank,
                 "adapter-hash": adapter_hash,
@@ -293,9 +308,44 @@ class FederatedLora(Strategy):
                     },
                 )
                 continue
-            checked.append(self._within_norm(check_reply(reply, invitation)))
-            self._report(checked[-1])
+            keys = self._notary.keys(invitation.organization, invitation.round)
+            try:
+                answer = check_reply(reply, invitation, self._notary.context, keys)
+            except UnsignedReplyError as error:
+                absent[invitation.organization] = "unsigned"
+                self._listener(
+                    "organization-absent",
+                    {
+                        "organization": invitation.organization,
+                        "reason": "unsigned",
+                        "error": str(error),
+                    },
+                )
+                continue
+            checked.append(self._within_norm(answer))
         return checked, absent
+
+    def _submissions(self, round_number: int) -> dict[str, bytes]:
+        names = [invitation.organization for _, invitation in self._invited]
+        return self._notary.submissions(round_number, names)
+
+    def _entries(
+        self,
+        checked: Iterable[CheckedReply],
+        submitted: Mapping[str, bytes],
+        weights: Mapping[str, float],
+    ) -> list[Entry]:
+        """Return one entry for each signed update: those replied, and those on the chain alone."""
+        entries = [
+            Entry.of_reply(reply, self._notary.context, weights.get(reply.organization, 0.0))
+            for reply in checked
+        ]
+        replied = {entry.digest for entry in entries}
+        return entries + [
+            Entry.unavailable(organization, digest)
+            for organization, digest in submitted.items()
+            if digest not in replied
+        ]
 
     def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> RoundAggregate:
         needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
@@ -317,12 +367,9 @@ class FederatedLora(Strategy):
         )
         if norm <= self._terms.norm_bound:
             return reply
-        return CheckedReply(
-            reply.organization,
+        return reply.rejected(
             Verdict.NORM_EXCEEDED,
             f"the update's norm is {norm:.4g}, the terms allow {self._terms.norm_bound:.4g}",
-            reply.update_hash,
-            reply.num_examples,
         )
 
     def _report(self, reply: CheckedReply) -> None:
@@ -331,7 +378,7 @@ class FederatedLora(Strategy):
                 "update-accepted",
                 {
                     "organization": reply.organization,
-                    "hash": reply.update_hash.hex(),
+                    "commitment": reply.signed.update.commitment.hex(),
                     "examples": reply.num_examples,
                     "metrics": dict(reply.metrics),
                 },
@@ -347,12 +394,17 @@ class FederatedLora(Strategy):
             )
 
     def _prepare(
-        self, outcome: RoundOutcome, adapter: Arrays, record: dict[str, Any]
+        self,
+        outcome: RoundOutcome,
+        adapter: Arrays,
+        record: dict[str, Any],
+        openings: Mapping[str, Opening],
     ) -> RoundOutcome:
         """Store a round but for its seal; return its outcome with the stored files' digests."""
         self._archive.prepare_round(
             outcome.round,
             manifest=lambda files: replace(outcome, files=files).manifest(self._notary.task),
+            openings=openings,
             record=record,
             state=self._state.to_arrays(),
             save_adapter=lambda folder: self._save_adapter(outcome.round, adapter, folder),
@@ -364,3 +416,17 @@ class FederatedLora(Strategy):
         self._archive.write_seal(outcome.round, seal)
         self._receipts.update(self._notary.receipts(outcome, seal))
         self._listener("round-sealed", {"round": outcome.round, **seal})
+
+
+def _uncontradicted(
+    reply: CheckedReply, submitted: Mapping[str, bytes], context: TaskContext
+) -> CheckedReply:
+    """Reject a reply whose sender has signed something else for the round on the chain."""
+    on_chain = submitted.get(reply.organization)
+    digest = reply.signed.update.digest(context.domain)
+    if on_chain is None or on_chain == digest:
+        return reply
+    return reply.rejected(
+        Verdict.CONTRADICTED,
+        f"signed 0x{digest.hex()[:16]}…, and on the chain 0x{on_chain.hex()[:16]}…",
+    )

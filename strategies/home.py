@@ -12,3 +12,8 @@ def foedus_home(home: str = "") -> Path:
 def cache_folder(home: Path) -> Path:
     """Return where models and data are cached: ``FOEDUS_CACHE``, else ``<home>/cache``."""
     return Path(os.environ.get("FOEDUS_CACHE") or home / "cache").expanduser().absolute()
+
+
+def organization_folder(home: Path, organization: str) -> Path:
+    """Return where an organization keeps what is its own: keys, replies, receipts."""
+    return home / "organizations" / organization

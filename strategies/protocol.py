@@ -5,7 +5,7 @@ Three kinds of message, each answered once:
 ``query.hello``
     Which organizations does this node serve?
 ``train``
-    One round: the global adapter and the round's terms; answered by update and metrics.
+    One round: the global adapter and the round's terms; answered by update, signature, metrics.
 ``evaluate.closing``
     The end of a run: the last round's receipt and the final adapter; answered by the final
     evaluation. Nothing is left for a next message that never comes.
@@ -29,6 +29,7 @@ CLOSING = "evaluate.closing"
 ADAPTER = "adapter"
 UPDATE = "update"
 HEADER = "header"
+OPENING = "opening"
 METRICS = "metrics"
 ORGANIZATIONS = "organizations"
 
@@ -54,20 +55,23 @@ class RoundReceipt:
         Position of the organization's leaf.
     verdict : int
         0 for accepted, otherwise the code of :class:`strategies.replies.Verdict`.
-    update_hash : bytes
-        Canonical hash of the update, 32 bytes.
+    digest : bytes
+        What the organization signed, 32 bytes.
     proof : tuple of bytes
         Merkle inclusion proof of the leaf, leaf level first.
     transaction : str
         Hash of the seal's transaction.
+    signature : bytes
+        The coordinator's own, over the digest: it had the update in time. 65 bytes.
     """
 
     round: int
     index: int
     verdict: int
-    update_hash: bytes
+    digest: bytes
     proof: tuple[bytes, ...]
     transaction: str
+    signature: bytes
 
     def to_header(self) -> dict[str, Any]:
         """Lay the receipt out as entries of a message's header."""
@@ -75,9 +79,10 @@ class RoundReceipt:
             "receipt-round": self.round,
             "receipt-index": self.index,
             "receipt-verdict": self.verdict,
-            "receipt-update-hash": self.update_hash,
+            "receipt-digest": self.digest,
             "receipt-proof": list(self.proof),
             "receipt-transaction": self.transaction,
+            "receipt-signature": self.signature,
         }
 
     @classmethod
@@ -94,9 +99,10 @@ class RoundReceipt:
             round=integer(header, "receipt-round"),
             index=integer(header, "receipt-index"),
             verdict=integer(header, "receipt-verdict"),
-            update_hash=digest(header, "receipt-update-hash"),
+            digest=digest(header, "receipt-digest"),
             proof=tuple(proof),
             transaction=text(header, "receipt-transaction"),
+            signature=signature(header, "receipt-signature"),
         )
 
 
@@ -172,9 +178,18 @@ def integer(header: Mapping[str, Any], key: str) -> int:
 
 def digest(header: Mapping[str, Any], key: str) -> bytes:
     """Return a header's 32-byte hash, or raise :class:`ProtocolError`."""
+    return _sized(header, key, 32)
+
+
+def signature(header: Mapping[str, Any], key: str) -> bytes:
+    """Return a header's signature of 65 bytes, or raise :class:`ProtocolError`."""
+    return _sized(header, key, 65)
+
+
+def _sized(header: Mapping[str, Any], key: str, size: int) -> bytes:
     value = _entry(header, key, bytes)
-    if len(value) != 32:
-        raise ProtocolError(f"{key}: {len(value)} bytes, expected 32")
+    if len(value) != size:
+        raise ProtocolError(f"{key}: {len(value)} bytes, expected {size}")
     return value
 
 

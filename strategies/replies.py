@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -10,13 +10,15 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
+from blockchain.typed_data import check_signer
 from llm.factors import Arrays
 from strategies import protocol
 from strategies.protocol import ProtocolError
+from strategies.signed_update import Opening, SignedUpdate, TaskContext
 
 
 class Verdict(IntEnum):
-    """What became of a reply; the code stands in its Merkle leaf."""
+    """What became of a signed update; the code stands in its Merkle leaf."""
 
     ACCEPTED = 0
     WRONG_ORGANIZATION = 1
@@ -29,6 +31,9 @@ class Verdict(IntEnum):
     NORM_EXCEEDED = 8
     TOO_FEW = 9
     NO_AGGREGATE = 10
+    WRONG_COMMITMENT = 11
+    CONTRADICTED = 12
+    PAYLOAD_UNAVAILABLE = 13
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Invitation:
         The Flower node it answers from.
     round : int
         The round.
+    parent : bytes
+        Hash of the adapter that the round was opened on, 32 bytes.
     shapes : mapping of str to tuple of int
         Names and shapes of the arrays an honest update consists of.
     max_examples : int
@@ -52,13 +59,14 @@ class Invitation:
     organization: str
     node: int
     round: int
+    parent: bytes
     shapes: Mapping[str, tuple[int, ...]]
     max_examples: int
 
 
 @dataclass(frozen=True)
 class CheckedReply:
-    """A reply with its verdict.
+    """A signed reply with its verdict.
 
     Parameters
     ----------
@@ -66,12 +74,10 @@ class CheckedReply:
         Who sent it.
     verdict : Verdict
         ``ACCEPTED``, or why it does not count.
+    signed : SignedUpdate
+        What its sender signed. The opening is as claimed, unless the reply was accepted.
     reason : str
         One line for the log; empty when accepted. Holds nothing of the reply's payload.
-    update_hash : bytes
-        Canonical hash of the update: recomputed when accepted, otherwise as claimed; 32 bytes.
-    num_examples : int
-        Records used in the round, as stated.
     arrays : dict of str to ndarray, or None
         The update; ``None`` unless its names, shapes and values held.
     metrics : dict of str to float
@@ -80,11 +86,28 @@ class CheckedReply:
 
     organization: str
     verdict: Verdict
+    signed: SignedUpdate
     reason: str = ""
-    update_hash: bytes = bytes(32)
-    num_examples: int = 0
     arrays: Arrays | None = field(default=None, repr=False)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def num_examples(self) -> int:
+        """Records used, as signed."""
+        return self.signed.update.num_examples
+
+    @property
+    def update_hash(self) -> bytes:
+        """Canonical hash of the update, as claimed; recomputed when accepted."""
+        return self.signed.opening.update_hash
+
+    def rejected(self, verdict: Verdict, reason: str) -> "CheckedReply":
+        """Return the same reply as one that does not count."""
+        return CheckedReply(self.organization, verdict, self.signed, reason)
+
+
+class UnsignedReplyError(Exception):
+    """A reply that its sender did not sign for this round: it is as if none had come."""
 
 
 class _RejectedError(Exception):
@@ -94,7 +117,9 @@ class _RejectedError(Exception):
         self.reason = reason
 
 
-def check_reply(reply: Message, invitation: Invitation) -> CheckedReply:
+def check_reply(
+    reply: Message, invitation: Invitation, context: TaskContext, keys: Sequence[str]
+) -> CheckedReply:
     """Hold a reply against what its sender was asked for.
 
     Parameters
@@ -103,35 +128,76 @@ def check_reply(reply: Message, invitation: Invitation) -> CheckedReply:
         An untrusted reply that carries content (not an error).
     invitation : Invitation
         The invitation it answers, found by the id of the message.
+    context : TaskContext
+        What its signature must be bound to.
+    keys : sequence of str
+        Addresses of the keys that were the organization's while the round was open.
 
     Returns
     -------
     CheckedReply
-        Never raises on the reply's account. The norm bound, which needs the aggregation rule, is
-        the strategy's to check.
+        Of every signed reply, whatever else is wrong with it. The norm bound, which needs the
+        aggregation rule, is the strategy's to check.
+
+    Raises
+    ------
+    UnsignedReplyError
+        If the organization did not sign for this round of this task.
     """
     content = reply.content
-    organization, claimed = invitation.organization, bytes(32)
+    organization = invitation.organization
+    signed = _signed(content, invitation, context, keys)
     try:
         header = _header(content)
-        claimed = protocol.digest(header, "update-hash")
         _check_sender(header, reply.metadata.src_node_id, invitation)
         _check_round(header, invitation)
-        num_examples = _num_examples(header, invitation)
+        _check_num_examples(signed.update.num_examples, invitation)
+        _check_opening(signed)
         arrays = _arrays(content, invitation)
-        _check_hash(arrays, claimed)
+        _check_hash(arrays, signed.opening.update_hash)
     except ProtocolError as error:
-        return CheckedReply(organization, Verdict.MALFORMED, str(error), claimed)
+        return CheckedReply(organization, Verdict.MALFORMED, signed, str(error))
     except _RejectedError as error:
-        return CheckedReply(organization, error.verdict, error.reason, claimed)
+        return CheckedReply(organization, error.verdict, signed, error.reason)
     return CheckedReply(
         organization,
         Verdict.ACCEPTED,
-        update_hash=claimed,
-        num_examples=num_examples,
+        signed,
         arrays=arrays,
         metrics=finite_metrics(content),
     )
+
+
+def _signed(
+    content: RecordDict, invitation: Invitation, context: TaskContext, keys: Sequence[str]
+) -> SignedUpdate:
+    """Return what the reply's sender signed, if that is for this round."""
+    try:
+        header = _header(content)
+        update = context.update(
+            invitation.organization,
+            invitation.round,
+            invitation.parent,
+            committed=protocol.digest(header, "commitment"),
+            num_examples=protocol.integer(header, "num-examples"),
+            deadline=protocol.integer(header, "deadline"),
+        )
+        signature = protocol.signature(header, "signature")
+        check_signer(update.digest(context.domain), signature, *keys)
+    except (ProtocolError, ValueError) as error:
+        raise UnsignedReplyError(str(error)) from error
+    return SignedUpdate(update, signature, _opening(content))
+
+
+def _opening(content: RecordDict) -> Opening:
+    """Return the opening as claimed; zeros, which open nothing, where there is none."""
+    record = content.get(protocol.OPENING)
+    if not isinstance(record, ConfigRecord):
+        return Opening(bytes(32), bytes(32))
+    try:
+        return Opening(protocol.digest(record, "update-hash"), protocol.digest(record, "salt"))
+    except ProtocolError:
+        return Opening(bytes(32), bytes(32))
 
 
 #: Figures are logged and stored: what a reply may put there is bounded.
@@ -186,13 +252,21 @@ def _check_round(header: ConfigRecord, invitation: Invitation) -> None:
         )
 
 
-def _num_examples(header: ConfigRecord, invitation: Invitation) -> int:
-    num_examples = protocol.integer(header, "num-examples")
+def _check_num_examples(num_examples: int, invitation: Invitation) -> None:
     if not 1 <= num_examples <= invitation.max_examples:
         raise ProtocolError(
             f"num-examples: {num_examples}, expected 1 to {invitation.max_examples}"
         )
-    return num_examples
+
+
+def _check_opening(signed: SignedUpdate) -> None:
+    opened = signed.opening.commitment(signed.update.num_examples)
+    if opened != signed.update.commitment:
+        raise _RejectedError(
+            Verdict.WRONG_COMMITMENT,
+            f"update hash and salt open 0x{opened.hex()[:16]}…, what was signed is "
+            f"0x{signed.update.commitment.hex()[:16]}…",
+        )
 
 
 def _arrays(content: RecordDict, invitation: Invitation) -> Arrays:

@@ -1,14 +1,20 @@
 """Puts rounds on the public chain, and proves to each organization that its reply is under one."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from eth_account.signers.local import LocalAccount
 
 from blockchain import merkle
 from blockchain.errors import ChainWasResetError, RecordMismatchError
-from blockchain.public_chain import Phase, PublicChain
+from blockchain.merkle import organization_id
+from blockchain.model_update import receipt_digest
+from blockchain.public_chain import PublicChain, Seal
+from blockchain.typed_data import sign_digest
 from strategies.protocol import RoundReceipt
 from strategies.round_outcome import RoundOutcome
+from strategies.signed_update import TaskContext
 
 
 class RoundNotary:
@@ -17,15 +23,23 @@ class RoundNotary:
     Parameters
     ----------
     chain : PublicChain
-        The connection, with the coordinator's key.
-    task : bytes
-        The task's id, 32 bytes.
+        The connection, with the coordinator's account.
+    context : TaskContext
+        The task, and what its signatures are bound to.
+    account : LocalAccount
+        The coordinator's, which signs receipts.
     """
 
-    def __init__(self, chain: PublicChain, task: bytes) -> None:
+    def __init__(self, chain: PublicChain, context: TaskContext, account: LocalAccount) -> None:
         self._chain = chain
-        self.task = task
+        self._account = account
+        self.context = context
         self._opening_seconds = 0.0
+
+    @property
+    def task(self) -> bytes:
+        """The task's id, 32 bytes."""
+        return self.context.task
 
     def open_round(self, round_number: int, parent: bytes) -> None:
         """Open a round; one that is open already with the same parent is taken up."""
@@ -48,16 +62,8 @@ class RoundNotary:
             If the round is sealed with anything else, or the transaction fails.
         """
         started = time.monotonic()
-        leaves = outcome.leaves(self.task)
-        root = merkle.root(leaves)
-        receipt = self._chain.seal(
-            self.task,
-            outcome.round,
-            root,
-            len(leaves),
-            outcome.manifest_hash(self.task),
-            outcome.adapter,
-        )
+        seal = self._seal_of(outcome)
+        receipt = self._chain.seal(self.task, outcome.round, seal)
         opening = self._chain.opening(self.task, outcome.round)
         seconds = self._opening_seconds + time.monotonic() - started
         self._opening_seconds = 0.0
@@ -68,7 +74,7 @@ class RoundNotary:
             "gas_used": receipt.gas_used,
             "opening_gas_used": opening.gas_used,
             "seconds": seconds,
-            "updates_root": root.hex(),
+            "updates_root": seal.updates_root.hex(),
         }
 
     def confirm(self, outcome: RoundOutcome) -> None:
@@ -82,29 +88,71 @@ class RoundNotary:
             If the chain holds another result of it.
         """
         record = self._chain.round(self.task, outcome.round)
-        if record.phase is not Phase.SEALED:
+        if not record.phase.has_result:
             raise ChainWasResetError(
                 f"round {outcome.round} was sealed, but the chain at {self._chain.address} does "
                 "not know it: the chain was reset, and a run cannot go on without its rounds; "
                 "start a new one"
             )
-        if record.manifest_hash != outcome.manifest_hash(self.task):
+        expected = self._seal_of(outcome).record
+        if record.record != expected:
             raise RecordMismatchError(
-                f"round {outcome.round} is sealed with manifest 0x{record.manifest_hash.hex()}, "
-                f"on disk lies 0x{outcome.manifest_hash(self.task).hex()}"
+                f"round {outcome.round} is sealed with the record 0x{record.record.hex()}, what "
+                f"lies on disk makes 0x{expected.hex()}"
             )
 
+    def keys(self, organization: str, round_number: int) -> list[str]:
+        """Return the keys that were an organization's since a round was opened."""
+        opened = self._chain.round(self.task, round_number).opened_block
+        return self._chain.members.keys_between(organization_id(organization), opened, 2**62)
+
+    def submissions(self, round_number: int, organizations: Iterable[str]) -> dict[str, bytes]:
+        """Return what organizations put on the chain themselves in a round.
+
+        Parameters
+        ----------
+        round_number : int
+            The round.
+        organizations : iterable of str
+            Names of those that take part. Any member can write to the chain.
+
+        Returns
+        -------
+        dict of str to bytes
+            Digest of what they signed, 32 bytes, by name, or by id where the name is not known.
+        """
+        names = {organization_id(name): name for name in organizations}
+        submitted = self._chain.submissions(self.task, round_number)
+        return {names.get(who, f"0x{who.hex()}"): digest for who, digest in submitted.items()}
+
     def receipts(self, outcome: RoundOutcome, seal: Mapping[str, Any]) -> dict[str, RoundReceipt]:
-        """Return what each organization that replied is owed: its leaf's inclusion proof."""
-        leaves = outcome.leaves(self.task)
+        """Return what each organization that replied is owed.
+
+        That is its leaf's inclusion proof, and the coordinator's word that it had the update.
+        """
+        leaves = outcome.leaves()
         return {
             entry.organization: RoundReceipt(
                 round=outcome.round,
                 index=index,
                 verdict=entry.verdict,
-                update_hash=entry.update_hash,
+                digest=entry.digest,
                 proof=tuple(merkle.proof(leaves, index)),
                 transaction=str(seal["transaction"]),
+                signature=sign_digest(
+                    receipt_digest(entry.digest, self.context.domain), self._account
+                ),
             )
             for index, entry in enumerate(outcome.entries)
+            # Of two, the one that came as a reply.
+            if entry.signature
         }
+
+    def _seal_of(self, outcome: RoundOutcome) -> Seal:
+        leaves = outcome.leaves()
+        return Seal(
+            updates_root=merkle.root(leaves),
+            leaf_count=len(leaves),
+            adapter_hash=outcome.adapter,
+            manifest_hash=outcome.manifest_hash(self.task),
+        )

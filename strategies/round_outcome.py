@@ -5,45 +5,100 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockchain.canonical import hash_arrays, hash_json
-from blockchain.merkle import Leaf, organization_id
+from blockchain.merkle import Leaf, check_hash, organization_id
+from blockchain.model_update import ModelUpdate
 from llm.factors import Arrays
 from strategies.aggregation import AggregationState
 from strategies.replies import CheckedReply, Verdict
+from strategies.signed_update import TaskContext
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One organization's line in a manifest.
+    """One signed update's line in a manifest.
 
     Parameters
     ----------
     organization : str
-        Its name.
+        Its name; of one that does not take part and wrote to the chain, ``0x`` and its id.
     verdict : int
         Code of :class:`strategies.replies.Verdict`.
-    update_hash : bytes
-        Canonical hash of the update, 32 bytes.
+    digest : bytes
+        What the organization signed, 32 bytes.
+    commitment : bytes
+        Salted commitment to the update, 32 bytes; zero for one known from the chain alone.
     num_examples : int
         Records used.
+    deadline : int
+        As signed, seconds since the epoch.
+    signature : bytes
+        The organization's, 65 bytes; empty for an update known from the chain alone, which has
+        checked it.
     weight : float
         Its share in the aggregate; 0 unless accepted.
     """
 
     organization: str
     verdict: int
-    update_hash: bytes
+    digest: bytes
+    commitment: bytes
     num_examples: int
+    deadline: int
+    signature: bytes
     weight: float
+
+    @classmethod
+    def of_reply(cls, reply: CheckedReply, context: TaskContext, weight: float) -> "Entry":
+        """Return the entry of a reply."""
+        update = reply.signed.update
+        return cls(
+            organization=reply.organization,
+            verdict=int(reply.verdict),
+            digest=update.digest(context.domain),
+            commitment=update.commitment,
+            num_examples=update.num_examples,
+            deadline=update.deadline,
+            signature=reply.signed.signature,
+            weight=weight,
+        )
+
+    @classmethod
+    def unavailable(cls, organization: str, digest: bytes) -> "Entry":
+        """Return the entry of an update that stands on the chain and whose payload never came."""
+        verdict = int(Verdict.PAYLOAD_UNAVAILABLE)
+        return cls(organization, verdict, digest, bytes(32), 0, 0, b"", 0.0)
+
+    @property
+    def organization_id(self) -> bytes:
+        """The organization's id on the chain, 32 bytes."""
+        # No name is as long as an id.
+        if len(self.organization) == 66:
+            return bytes.fromhex(self.organization.removeprefix("0x"))
+        return organization_id(self.organization)
+
+    def update(self, context: TaskContext, round_number: int, parent: bytes) -> ModelUpdate:
+        """Return what the organization signed, as the entry says it."""
+        return context.update(
+            self.organization,
+            round_number,
+            parent,
+            committed=self.commitment,
+            num_examples=self.num_examples,
+            deadline=self.deadline,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Lay the entry out for the manifest; a float's hexadecimal form is exact."""
         return {
             "organization": self.organization,
             "verdict": self.verdict,
-            "update": self.update_hash.hex(),
+            "digest": self.digest.hex(),
+            "commitment": self.commitment.hex(),
             "examples": self.num_examples,
+            "deadline": self.deadline,
+            "signature": self.signature.hex(),
             "weight": self.weight.hex(),
         }
 
@@ -56,8 +111,11 @@ class Entry:
         return cls(
             organization=str(entry["organization"]),
             verdict=int(Verdict(entry["verdict"])),
-            update_hash=bytes.fromhex(entry["update"]),
+            digest=check_hash(bytes.fromhex(entry["digest"]), "digest"),
+            commitment=check_hash(bytes.fromhex(entry["commitment"]), "commitment"),
             num_examples=int(entry["examples"]),
+            deadline=int(entry["deadline"]),
+            signature=bytes.fromhex(entry["signature"]),
             weight=weight,
         )
 
@@ -77,9 +135,11 @@ class RoundOutcome:
     state : bytes
         Canonical hash of the rule's state after the round.
     entries : tuple of Entry
-        One for each organization that replied, sorted by name; an entry's position is its leaf's.
+        One for each signed update, sorted by organization and digest; an entry's position is its
+        leaf's.
     absent : mapping of str to str
-        Who did not reply, and why: ``late`` or ``failed``.
+        Who did not reply, and why: ``late``, ``failed``, or ``unsigned`` for a reply that its
+        sender did not sign for this round.
     files : mapping of str to str
         SHA-256 of every file of adapter and state as stored, hexadecimal by relative path.
     """
@@ -102,28 +162,17 @@ class RoundOutcome:
         parent: bytes,
         state: AggregationState,
         adapter: Arrays,
-        replies: Iterable[CheckedReply],
-        weights: Mapping[str, float],
+        entries: Iterable[Entry],
         absent: Mapping[str, str],
     ) -> "RoundOutcome":
         """Put together what a round came to."""
-        entries = (
-            Entry(
-                organization=reply.organization,
-                verdict=int(reply.verdict),
-                update_hash=reply.update_hash,
-                num_examples=reply.num_examples,
-                weight=weights.get(reply.organization, 0.0),
-            )
-            for reply in replies
-        )
         return cls(
             round=round_number,
             rule=rule,
             parent=parent,
             adapter=hash_arrays(adapter),
             state=hash_arrays(state.to_arrays()),
-            entries=tuple(sorted(entries, key=lambda entry: entry.organization)),
+            entries=tuple(sorted(entries, key=lambda entry: (entry.organization, entry.digest))),
             absent=dict(absent),
         )
 
@@ -138,8 +187,7 @@ class RoundOutcome:
             parent=hash_arrays(adapter),
             state=state,
             adapter=adapter,
-            replies=(),
-            weights={},
+            entries=(),
             absent={},
         )
 
@@ -189,16 +237,9 @@ class RoundOutcome:
         """Return the hash of the manifest's canonical encoding."""
         return hash_json(self.manifest(task))
 
-    def leaves(self, task: bytes) -> list[Leaf]:
-        """Return the Merkle leaves: one for each organization that replied."""
+    def leaves(self) -> list[Leaf]:
+        """Return the Merkle leaves: one for each signed update."""
         return [
-            Leaf(
-                task=task,
-                round=self.round,
-                index=index,
-                organization=organization_id(entry.organization),
-                verdict=entry.verdict,
-                update_hash=entry.update_hash,
-            )
+            Leaf(digest=entry.digest, index=index, verdict=entry.verdict)
             for index, entry in enumerate(self.entries)
         ]

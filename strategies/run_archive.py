@@ -8,6 +8,7 @@
         updates/<hash>.safetensors   every stored update, under its canonical hash
         rounds/0003/
             manifest.json        what the seal commits to (canonical encoding)
+            openings.json        what opens the manifest's commitments; can be erased
             record.json          what it does not: timings, reasons, evaluations
             state.safetensors    the aggregation rule's state after the round
             adapter/             the global adapter as a PEFT folder
@@ -33,7 +34,9 @@ from safetensors.numpy import load_file, save
 
 from blockchain.canonical import canonical_json, hash_arrays
 from blockchain.durable_file import sync_folder, write_durably
+from blockchain.merkle import check_hash
 from llm.json_nesting import check_nesting
+from strategies.signed_update import Opening
 
 AnyArrays = dict[str, NDArray[Any]]
 
@@ -138,6 +141,7 @@ class RunArchive:
         round_number: int,
         *,
         manifest: Callable[[dict[str, str]], Mapping[str, Any]],
+        openings: Mapping[str, Opening],
         record: Mapping[str, Any],
         state: Mapping[str, NDArray[Any]],
         save_adapter: Callable[[Path], None],
@@ -151,8 +155,10 @@ class RunArchive:
         manifest : callable
             Given the SHA-256 of every file of adapter and state, hexadecimal by relative path,
             returns what the seal commits to; canonically encodable.
+        openings : mapping of str to Opening
+            By organization, of the accepted updates.
         record : mapping
-            What it does not; any JSON.
+            What the seal does not commit to either; any JSON.
         state : mapping of str to ndarray
             The rule's state after the round.
         save_adapter : callable
@@ -174,6 +180,13 @@ class RunArchive:
         save_adapter(partial / "adapter")
         files = file_digests(partial)
         write_durably(partial / "manifest.json", canonical_json(manifest(files)))
+        write_json(
+            partial / "openings.json",
+            {
+                name: {"update": opening.update_hash.hex(), "salt": opening.salt.hex()}
+                for name, opening in openings.items()
+            },
+        )
         write_json(partial / "record.json", record)
         sync_folder(partial)
         partial.rename(final)
@@ -218,6 +231,20 @@ class RunArchive:
         if as_written != path.read_bytes():
             raise ArchiveError(f"{path} was altered: it is not in canonical form")
         return manifest
+
+    def openings(self, round_number: int) -> dict[str, Opening]:
+        """Return what opens the commitments of a round's accepted updates, by organization."""
+        path = self.round_folder(round_number) / "openings.json"
+        try:
+            return {
+                name: Opening(
+                    check_hash(bytes.fromhex(entry["update"]), "update"),
+                    check_hash(bytes.fromhex(entry["salt"]), "salt"),
+                )
+                for name, entry in read_json(path).items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArchiveError(f"{path} was altered: {error}") from error
 
     def record(self, round_number: int) -> dict[str, Any]:
         """Return a round's record."""

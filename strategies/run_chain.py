@@ -1,11 +1,14 @@
 """The public chain that a run's settings name, for whoever reads and for the one who writes."""
 
+from eth_account.signers.local import LocalAccount
+
 from blockchain.chain_settings import ChainSettings
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
-from blockchain.public_chain import PublicChain
+from blockchain.public_chain import DisputeTerms, PublicChain
 from strategies.settings import RunSettings
+from strategies.simulated_members import admit_missing, founding
 
 MANAGED = "managed"
 
@@ -24,8 +27,24 @@ def managed_node(settings: RunSettings) -> ManagedNode:
     return ManagedNode(settings.home_path, settings.chain_port or None)
 
 
+def coordinator_account(settings: RunSettings) -> LocalAccount:
+    """Open the coordinator's account, making it the first time; once a process."""
+    return open_account(settings.home_path / "chain" / "keys")
+
+
+def dispute_terms(settings: RunSettings) -> DisputeTerms:
+    """Return windows and bond of a run's challenges."""
+    return DisputeTerms(
+        challenge_window=settings.challenge_window,
+        response_window=settings.response_window,
+        bond=settings.challenge_bond * 10**9,
+    )
+
+
 def open_writing_chain(settings: RunSettings) -> PublicChain:
     """Return the chain with the coordinator's key; start, fund and deploy where that is missing.
+
+    Organizations of the run that are no members yet become members, by the keys under its home.
 
     Raises
     ------
@@ -37,11 +56,13 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     if managed:
         managed_node(settings).start()
     node = chain_settings(settings)
-    account = open_account(folder / "keys")
+    account = coordinator_account(settings)
     if managed:
         fund_from_development_account(node, account.address, folder)
-    deploy(node, account, folder, managed=managed)
-    return connect_deployed(node, folder, account)
+    deploy(node, account, folder, lambda: founding(settings, account.address), managed=managed)
+    chain = connect_deployed(node, folder, account)
+    admit_missing(settings, chain)
+    return chain
 
 
 def open_reading_chain(settings: RunSettings) -> PublicChain:

@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from llm.adapters import LoraAdapter
 from llm.factors import Arrays, LinearShape, adapter_from_arrays
 from llm.known_shapes import known_linear_shapes
-from llm.model_source import EMBEDDED, BaseModelSettings, base_model_path
+from llm.model_source import (
+    EMBEDDED,
+    BaseModelSettings,
+    base_model_path,
+    model_fingerprint,
+)
 from llm.training_settings import TrainingSettings
 from strategies.aggregation import RULES, AggregationRule, AggregationSettings
 from strategies.home import cache_folder
 from strategies.settings import RunSettings
+from strategies.terms import terms_of
 
 #: Name of the embedded model on the Hugging Face hub.
 EMBEDDED_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -73,6 +80,21 @@ def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -
         ),
         shapes,
     )
+
+
+@lru_cache(maxsize=1)
+def agreed_terms(settings: RunSettings, run: str) -> Mapping[str, Any]:
+    """Return the terms of a run, as its coordinator hashed them on chain.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings, without what a node replaces by its own.
+    run : str
+        The run's name.
+    """
+    path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
+    return terms_of(settings, run=run, model_fingerprint=model_fingerprint(path))
 
 
 @lru_cache(maxsize=1)

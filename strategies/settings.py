@@ -175,6 +175,24 @@ class RunSettings(BaseModel):
     )
     round_deadline: PositiveFloat = Field(3600.0, description="Seconds a round waits for replies.")
 
+    attestors: str = Field(
+        "",
+        description="Organizations that recompute and score each round and sign what they found, "
+        "separated by commas. Empty: the first two.",
+    )
+    challenge_window: int = Field(
+        600, ge=1, lt=2**32, description="Seconds after a seal in which an omission is challenged."
+    )
+    response_window: int = Field(
+        600, ge=1, lt=2**32, description="Seconds after that in which a challenge is answered."
+    )
+    challenge_bond: int = Field(
+        1_000_000,
+        ge=0,
+        lt=2**53,
+        description="What a challenge costs until it is settled, in gwei.",
+    )
+
     chain_url: str = Field(
         "managed",
         description="`managed` (a Hardhat node on this machine, started if none runs), or the "
@@ -236,6 +254,11 @@ class RunSettings(BaseModel):
             raise ValueError(
                 f"min-organizations is {self.min_organizations}, but only {len(names)} take part"
             )
+        for attestor in self.attestor_names:
+            if attestor not in names:
+                raise ValueError(f"attestors: {attestor!r} is not among the organizations")
+        if len(set(self.attestor_names)) != len(self.attestor_names):
+            raise ValueError("attestors: a name stands twice")
         for organization, rank in self._parsed_ranks().items():
             if organization not in names:
                 raise ValueError(f"ranks: {organization!r} is not among the organizations")
@@ -319,6 +342,12 @@ class RunSettings(BaseModel):
     def organization_names(self) -> list[str]:
         """Who takes part, in the order given."""
         return [name.strip() for name in self.organizations.split(",") if name.strip()]
+
+    @property
+    def attestor_names(self) -> list[str]:
+        """Who attests, in the order given."""
+        named = [name.strip() for name in self.attestors.split(",") if name.strip()]
+        return named or self.organization_names[:2]
 
     def rank_of(self, organization: str) -> int:
         """Return the rank an organization trains."""
