@@ -13,7 +13,8 @@ from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
-from tests.chain_samples import free_port
+from tests.chain_samples import founding_of, free_port
+from tests.signing_cases import NAMES
 
 
 @pytest.fixture(scope="session")
@@ -42,5 +43,6 @@ def chain_account(chain_node: ManagedNode) -> LocalAccount:
 @pytest.fixture(scope="session")
 def chain(chain_node: ManagedNode, chain_account: LocalAccount) -> PublicChain:
     """The deployed contract, connected for writing."""
-    deploy(chain_node.settings, chain_account, chain_node.folder, managed=True)
+    founding = founding_of(chain_account.address, "cinema", "microblog", "shop", *NAMES)
+    deploy(chain_node.settings, chain_account, chain_node.folder, lambda: founding, managed=True)
     return connect_deployed(chain_node.settings, chain_node.folder, chain_account)

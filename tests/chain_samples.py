@@ -13,8 +13,10 @@ from typing import Any
 import requests
 
 from blockchain.chain_settings import ChainSettings
+from blockchain.membership import Founder, Founding, majority
 from blockchain.merkle import ACCEPTED, Leaf, organization_id
-from blockchain.public_chain import PublicChain
+from blockchain.public_chain import DisputeTerms, PublicChain
+from tests.signing_cases import account_of
 
 _terms = itertools.count()
 
@@ -25,6 +27,7 @@ def digest(text: str) -> bytes:
 
 
 GENESIS = digest("genesis")
+DISPUTES = DisputeTerms(challenge_window=600, response_window=300, bond=10**15)
 
 
 def free_port() -> int:
@@ -37,22 +40,36 @@ def free_port() -> int:
 
 def fresh_task(chain: PublicChain) -> bytes:
     """A task that no other test uses."""
-    return chain.open_task(digest(f"terms {next(_terms)}"), GENESIS).task
+    return chain.open_task(digest(f"terms {next(_terms)}"), GENESIS, DISPUTES).task
 
 
 def make_leaves(task: bytes, round: int, count: int) -> list[Leaf]:
-    """Leaves of `count` organizations, every third of them rejected."""
+    """Leaves of `count` signed updates, every third of them rejected."""
     return [
         Leaf(
-            task=task,
-            round=round,
+            digest=digest(f"{task.hex()} {round} {i}"),
             index=i,
-            organization=organization_id(f"organization {i}"),
             verdict=7 if i % 3 == 2 else ACCEPTED,
-            update_hash=digest(f"update {round} {i}"),
         )
         for i in range(count)
     ]
+
+
+def founding_of(coordinator: str, *names: str) -> Founding:
+    """A registry of made-up organizations with the keys of `tests.signing_cases`."""
+    names = names or ("cinema", "microblog", "shop")
+    return Founding(
+        founders=tuple(
+            Founder(organization_id(name), account_of(name).address, digest(name), digest(name))
+            for name in names
+        ),
+        threshold=majority(len(names)),
+        attestors=tuple(organization_id(name) for name in names[:2]),
+        attestor_threshold=len(names[:2]),
+        coordinators=(coordinator,),
+        pauser=coordinator,
+        recovery_delay=3600,
+    )
 
 
 def ask(settings: ChainSettings, method: str, *params: Any) -> Any:

@@ -15,13 +15,17 @@ from llm.factors import Arrays, arrays_from_adapter
 from llm.linear_shapes import linear_shapes
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState
-from strategies.run_parts import aggregation_rule
+from strategies.run_parts import aggregation_rule, agreed_terms
 from strategies.settings import RunSettings
+from strategies.signed_update import TaskContext
+from strategies.terms import terms_hash
+from tests.chain_samples import DISPUTES
+from tests.signing_cases import account_of
 
 #: Stands in every text of the organization's data, and must stand nowhere else.
 MARKER = "Wintermärchen-4711"
 
-_terms = itertools.count(1000)
+_runs = itertools.count(1)
 
 
 def write_reviews(path: Path, rows: int = 60) -> Path:
@@ -67,13 +71,17 @@ class Coordinator:
     chain: PublicChain
     rule: AggregationRule = field(init=False)
     state: AggregationState = field(init=False)
+    run: str = field(init=False)
     task: bytes = field(init=False)
+    context: TaskContext = field(init=False)
 
     def __post_init__(self) -> None:
         self.rule = aggregation_rule(self.settings, linear_shapes(Path(self.settings.model)))
         self.state = self.rule.initial_state()
-        terms = next(_terms).to_bytes(32, "big")
-        self.task = self.chain.open_task(terms, hash_arrays(self.adapter)).task
+        self.run = f"run-{next(_runs)}"
+        terms = terms_hash(agreed_terms(self.settings, self.run))
+        self.task = self.chain.open_task(terms, hash_arrays(self.adapter), DISPUTES).task
+        self.context = TaskContext(self.task, terms, self.chain.domain)
 
     @property
     def adapter(self) -> Arrays:
@@ -82,7 +90,7 @@ class Coordinator:
 
     def organization(self) -> Organization:
         """The organization, as a fresh process would make it."""
-        return Organization("shop", self.settings, self.chain)
+        return Organization("shop", self.settings, self.chain, account_of("shop"))
 
     def message(self, round_number: int = 1, *, sent: Arrays | None = None, **header: Any) -> Any:
         """A message of a round; header entries can be replaced, `None` takes one out."""
@@ -95,6 +103,7 @@ class Coordinator:
         entries = {
             "organization": "shop",
             "task": self.task,
+            "run": self.run,
             "round": round_number,
             "rank": self.settings.rank,
             "adapter-hash": hash_arrays(self.adapter),

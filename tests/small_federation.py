@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 from eth_utils.crypto import keccak
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from blockchain import merkle
 from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
-from blockchain.public_chain import OpenedTask, Phase, RoundRecord, TaskRecord
+from blockchain.merkle import organization_id
+from blockchain.public_chain import DisputeTerms, OpenedTask, Phase, RoundRecord, Seal, TaskRecord
 from blockchain.sender import TransactionReceipt
+from blockchain.typed_data import Domain
 from llm.adapters import save_adapter
 from llm.factors import arrays_from_adapter
 from strategies import protocol
@@ -30,19 +32,24 @@ from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
 from strategies.run_parts import adapter_at_scale, aggregation_rule
 from strategies.settings import RunSettings
+from strategies.signed_update import TaskContext
 from strategies.terms import terms_hash, terms_of
 from tests.aggregation_cases import SHAPES
+from tests.chain_samples import DISPUTES
 from tests.flower_messages import reply_to, sent
+from tests.signing_cases import DOMAIN, NAMES, account_of, signed_reply
 
-NAMES = ("east", "north", "south", "west")
+#: Signs an organization's reply with other arrays than it would honestly send.
+Signer = Callable[[Mapping[str, Any]], RecordDict]
 
-#: Given an honest answer and the round: the answer, another one, an error, or none at all.
-Behaviour = Callable[[RecordDict, int], RecordDict | Error | None]
+#: Given an honest answer, the round and the organization's signer: the answer, another one, an
+#: error, or none at all.
+Behaviour = Callable[[RecordDict, int, Signer], RecordDict | Error | None]
 
 
-def in_round_one(answer: Callable[[RecordDict], RecordDict | Error | None]) -> Behaviour:
+def in_round_one(answer: Callable[[RecordDict, Signer], RecordDict | Error | None]) -> Behaviour:
     """A behaviour that is honest in every other round."""
-    return lambda content, number: answer(content) if number == 1 else content
+    return lambda content, number, sign: answer(content, sign) if number == 1 else content
 
 
 class KilledError(BaseException):
@@ -64,14 +71,39 @@ class LightChain:
     address: str = "0x" + "11" * 20
     tasks: dict[bytes, TaskRecord] = field(default_factory=dict)
     records: dict[tuple[bytes, int], RoundRecord] = field(default_factory=dict)
+    submitted: dict[tuple[bytes, int], dict[bytes, bytes]] = field(default_factory=dict)
     height: int = 0
 
-    def open_task(self, terms: bytes, genesis: bytes) -> OpenedTask:
+    @property
+    def domain(self) -> Domain:
+        return DOMAIN
+
+    @property
+    def members(self) -> "LightChain":
+        return self
+
+    def keys_between(self, organization: bytes, first_block: int, last_block: int) -> list[str]:
+        return [account_of(n).address for n in NAMES if organization_id(n) == organization]
+
+    def submissions(self, task: bytes, round: int) -> dict[bytes, bytes]:
+        return self.submitted.get((task, round), {})
+
+    def open_task(self, terms: bytes, genesis: bytes, disputes: DisputeTerms) -> OpenedTask:
         task = keccak(terms + genesis)
         if task not in self.tasks:
-            receipt = self._mined(b"task", task)
             self.tasks[task] = TaskRecord(
-                task, self.address, terms, genesis, 0, 0, genesis, receipt.block_number
+                task=task,
+                coordinator=account_of("coordinator").address,
+                terms=terms,
+                genesis_adapter=genesis,
+                challenge_window=disputes.challenge_window,
+                response_window=disputes.response_window,
+                bond=disputes.bond,
+                last_round=0,
+                head_round=0,
+                last_final_round=0,
+                head_adapter=genesis,
+                opened_block=self._mined(b"task", task).block_number,
             )
         return OpenedTask(task, self._mined(b"task", task))
 
@@ -83,25 +115,22 @@ class LightChain:
             raise ChainError(f"openRound was refused: round {round}")
         self.tasks[task] = replace(known, last_round=round)
         receipt = self._mined(b"open", task, round)
-        self.records[task, round] = RoundRecord(
-            task, round, Phase.OPEN, parent, 0, *[bytes(32)] * 3, receipt.block_number, 0
+        self.records[task, round] = replace(
+            record,
+            phase=Phase.OPEN,
+            parent_round=known.head_round,
+            parent_adapter=parent,
+            opened_block=receipt.block_number,
         )
         return receipt
 
     def opening(self, task: bytes, round: int) -> TransactionReceipt:
         return self._mined(b"open", task, round)
 
-    def seal(
-        self, task: bytes, round: int, root: bytes, leaves: int, manifest: bytes, adapter: bytes
-    ) -> TransactionReceipt:
+    def seal(self, task: bytes, round: int, seal: Seal) -> TransactionReceipt:
         record = self.round(task, round)
-        given = (leaves, root, manifest, adapter)
-        sealed = (
-            record.leaf_count,
-            record.updates_root,
-            record.manifest_hash,
-            record.adapter_hash,
-        )
+        given = (seal.leaf_count, seal.updates_root, seal.adapter_hash, seal.record)
+        sealed = (record.leaf_count, record.updates_root, record.adapter_hash, record.record)
         receipt = self._mined(b"seal", task, round)
         if record.phase is Phase.SEALED and sealed == given:
             return receipt
@@ -110,13 +139,15 @@ class LightChain:
         self.records[task, round] = replace(
             record,
             phase=Phase.SEALED,
-            leaf_count=leaves,
-            updates_root=root,
-            manifest_hash=manifest,
-            adapter_hash=adapter,
+            leaf_count=seal.leaf_count,
+            updates_root=seal.updates_root,
+            adapter_hash=seal.adapter_hash,
+            record=seal.record,
             closed_block=receipt.block_number,
         )
-        self.tasks[task] = replace(self.tasks[task], last_sealed_round=round, head_adapter=adapter)
+        self.tasks[task] = replace(
+            self.tasks[task], head_round=round, head_adapter=seal.adapter_hash
+        )
         return receipt
 
     def task(self, task: bytes) -> TaskRecord:
@@ -125,14 +156,31 @@ class LightChain:
         return self.tasks[task]
 
     def round(self, task: bytes, round: int) -> RoundRecord:
-        nothing = RoundRecord(task, round, Phase.NONE, bytes(32), 0, *[bytes(32)] * 3, 0, 0)
+        nothing = RoundRecord(
+            task=task,
+            round=round,
+            phase=Phase.NONE,
+            parent_round=0,
+            parent_adapter=bytes(32),
+            leaf_count=0,
+            updates_root=bytes(32),
+            adapter_hash=bytes(32),
+            record=bytes(32),
+            scores=bytes(32),
+            opened_block=0,
+            closed_block=0,
+            closed_at=0,
+            open_challenges=0,
+        )
         return self.records.get((task, round), nothing)
 
     def rounds(self, task: bytes) -> list[RoundRecord]:
         return [self.round(task, n + 1) for n in range(self.task(task).last_round)]
 
-    def is_included(self, leaf: merkle.Leaf, proof: Iterable[bytes]) -> bool:
-        record = self.round(leaf.task, leaf.round)
+    def is_included(
+        self, task: bytes, round: int, leaf: merkle.Leaf, proof: Iterable[bytes]
+    ) -> bool:
+        record = self.round(task, round)
         return (
             record.phase is Phase.SEALED
             and leaf.index < record.leaf_count
@@ -196,24 +244,6 @@ def examples_of(name: str) -> int:
     return 8 * (1 + NAMES.index(name))
 
 
-def answer_with(arrays: Mapping[str, Any], round_number: int, name: str) -> RecordDict:
-    """An organization's reply with these arrays."""
-    return RecordDict(
-        {
-            protocol.UPDATE: protocol.array_record(dict(arrays)),
-            protocol.HEADER: protocol.header_record(
-                {
-                    "organization": name,
-                    "round": round_number,
-                    "num-examples": examples_of(name),
-                    "update-hash": hash_arrays(arrays),
-                }
-            ),
-            protocol.METRICS: MetricRecord({"last-loss": 0.5}),
-        }
-    )
-
-
 class Federation:
     """A run of four organizations under one folder; made again on it, it is a new process.
 
@@ -257,7 +287,8 @@ class Federation:
         self._killed_at = killed_at
         terms = terms_of(self.settings, run=self.archive.name, model_fingerprint="ab" * 32)
         genesis = hash_arrays(arrays_from_adapter(self.rule.adapter(self.rule.initial_state())))
-        self.task = chain.open_task(terms_hash(terms), genesis).task
+        self.task = chain.open_task(terms_hash(terms), genesis, DISPUTES).task
+        self.context = TaskContext(self.task, terms_hash(terms), chain.domain)
         self.archive.write_run(
             {
                 "settings": self.settings.to_run_config(),
@@ -266,7 +297,7 @@ class Federation:
                 "status": "running",
             }
         )
-        self.notary = RoundNotary(chain, self.task)
+        self.notary = RoundNotary(chain, self.context, account_of("coordinator"))
         self.nodes = {name: 100 + number for number, name in enumerate(NAMES)}
         self.grid = LocalGrid({self.nodes[name]: self._organization(name) for name in NAMES})
         self.strategy = FederatedLora(
@@ -321,9 +352,15 @@ class Federation:
         def answer(message: Message) -> Message | None:
             round_number = int(message.metadata.group_id)
             update = honest_update(self.rule, round_number, name, self.settings.rank_of(name))
-            content = answer_with(update, round_number, name)
+            parent = message.content[protocol.HEADER]["adapter-hash"]
+
+            def sign(arrays: Mapping[str, Any]) -> RecordDict:
+                examples = examples_of(name)
+                return signed_reply(self.context, name, round_number, parent, arrays, examples)
+
+            content = sign(update)
             behaviour = self._behaviours.get(name)
-            reply = content if behaviour is None else behaviour(content, round_number)
+            reply = content if behaviour is None else behaviour(content, round_number, sign)
             return None if reply is None else reply_to(message, reply)
 
         return answer

@@ -28,7 +28,7 @@ def run_once(tmp_path_factory):
         for name in ("_task_id", "_run_id", "_node_id"):
             patch.setattr(f"flwr.supercore.task_identity.TaskIdentity.{name}", 1)
         federation = Federation(
-            home, LightChain(), behaviours={"west": in_round_one(lambda _: None)}
+            home, LightChain(), behaviours={"west": in_round_one(lambda *_: None)}
         )
         return federation.run()
 

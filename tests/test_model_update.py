@@ -10,14 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockchain.model_update import (
+    ATTESTATION_TYPE,
     MODEL_UPDATE_TYPE,
-    Domain,
+    RECEIPT_TYPE,
+    Attestation,
     ModelUpdate,
-    SignatureError,
-    check_signed_by,
     commitment,
-    sign,
-    signer,
+    receipt_digest,
+)
+from blockchain.typed_data import (
+    Domain,
+    SignatureError,
+    check_signer,
+    digest,
+    recover,
+    sign_digest,
 )
 
 HASH = st.binary(min_size=32, max_size=32)
@@ -49,33 +56,84 @@ SOLIDITY = {
 }
 
 
-def by_eth_account(update, domain):
+def sign(update, domain, account):
+    return sign_digest(update.digest(domain), account)
+
+
+def check_signed_by(update, domain, signature, address):
+    check_signer(update.digest(domain), signature, address)
+
+
+def by_eth_account(type_string, message, domain):
     """The digest as eth-account's general encoder computes it."""
-    types = [part.split(" ") for part in MODEL_UPDATE_TYPE[len("ModelUpdate(") : -1].split(",")]
-    message = {name: getattr(update, SOLIDITY[name]) for _, name in types}
+    struct, _, fields = type_string[:-1].partition("(")
+    types = [part.split(" ") for part in fields.split(",")]
     signable = encode_typed_data(
         domain_data={
-            "name": "Foedus Rounds",
+            "name": domain.name,
             "version": "1",
             "chainId": domain.chain_id,
             "verifyingContract": domain.contract,
         },
-        message_types={"ModelUpdate": [{"type": kind, "name": name} for kind, name in types]},
+        message_types={struct: [{"type": kind, "name": name} for kind, name in types]},
         message_data=message,
     )
     return bytes(_hash_eip191_message(signable))
+
+
+def solidity(update):
+    return {name: getattr(update, field) for name, field in SOLIDITY.items()}
 
 
 @settings(max_examples=60)
 @given(update=UPDATE, chain_id=st.integers(1, 2**63))
 def test_the_digest_is_that_of_another_encoder(update, chain_id):
     domain = replace(DOMAIN, chain_id=chain_id)
-    assert update.digest(domain) == by_eth_account(update, domain)
+    assert update.digest(domain) == by_eth_account(MODEL_UPDATE_TYPE, solidity(update), domain)
+
+
+@settings(max_examples=20)
+@given(values=st.tuples(*[HASH] * 6), number=st.integers(0, 2**64 - 1))
+def test_receipts_and_attestations_too_are_encoded_as_another_encoder_does(values, number):
+    task, organization, root, adapter, record, scores = values
+    attestation = Attestation(task, number, organization, root, adapter, record, scores)
+    message = {
+        "task": task,
+        "round": number,
+        "organization": organization,
+        "updatesRoot": root,
+        "adapter": adapter,
+        "record": record,
+        "scores": scores,
+    }
+    assert attestation.digest(DOMAIN) == by_eth_account(ATTESTATION_TYPE, message, DOMAIN)
+    assert receipt_digest(task, DOMAIN) == by_eth_account(RECEIPT_TYPE, {"update": task}, DOMAIN)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "missing or surplus: update"),
+        ({"update": bytes(32), "more": 1}, "missing or surplus: more"),
+        ({"update": bytes(31)}, "update: expected 32 bytes"),
+        ({"update": 7}, "update: expected 32 bytes"),
+    ],
+)
+def test_a_struct_is_encoded_only_with_exactly_its_fields(values, said):
+    with pytest.raises(ValueError, match=said):
+        digest(DOMAIN, RECEIPT_TYPE, values)
+
+
+def test_an_address_that_is_none_and_a_type_that_is_not_supported_are_refused():
+    with pytest.raises(ValueError, match="who: 'me', expected an address"):
+        digest(DOMAIN, "Greeting(address who)", {"who": "me"})
+    with pytest.raises(ValueError, match="words: a field of type string"):
+        digest(DOMAIN, "Greeting(string words)", {"words": "hello"})
 
 
 def test_the_digest_of_an_example_is_pinned():
-    digest = "f10b16064a0fa9aa335f420be4c86892cc4094a2d91522ec0f0ddafc3037adf9"
-    assert EXAMPLE.digest(DOMAIN).hex() == digest
+    pinned = "f10b16064a0fa9aa335f420be4c86892cc4094a2d91522ec0f0ddafc3037adf9"
+    assert EXAMPLE.digest(DOMAIN).hex() == pinned
 
 
 @settings(max_examples=40)
@@ -85,7 +143,7 @@ def test_a_signature_names_its_key_and_is_the_same_every_time(update, secret):
     signature = sign(update, DOMAIN, account)
     assert len(signature) == 65
     assert signature == sign(update, DOMAIN, account)
-    assert signer(update, DOMAIN, signature) == account.address
+    assert recover(update.digest(DOMAIN), signature) == account.address
     check_signed_by(update, DOMAIN, signature, account.address.lower())
 
 
@@ -106,8 +164,12 @@ def test_a_signature_says_nothing_else_than_it_was_made_for(field, other):
 
 @pytest.mark.parametrize(
     "domain",
-    [Domain(31338, DOMAIN.contract), Domain(31337, "0x" + "5E" * 20)],
-    ids=["another chain", "another contract"],
+    [
+        Domain(31338, DOMAIN.contract),
+        Domain(31337, "0x" + "5E" * 20),
+        replace(DOMAIN, name="Foedus Registry"),
+    ],
+    ids=["another chain", "another contract", "another domain"],
 )
 def test_a_signature_counts_in_no_other_place(domain):
     signature = sign(EXAMPLE, DOMAIN, ACCOUNT)

@@ -1,6 +1,7 @@
 """The organization: the same bits every time, and nothing done that chain or record contradict."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,14 +12,22 @@ import pytest
 from blockchain import merkle
 from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
-from blockchain.merkle import Leaf, organization_id
+from blockchain.merkle import Leaf
+from blockchain.model_update import receipt_digest
+from blockchain.public_chain import Seal
+from blockchain.typed_data import check_signer, sign_digest
+from client_app.organization import Organization
 from client_app.own_record import OwnRecord
 from client_app.request import CoordinatorError
 from llm.factors import A_SUFFIX, B_SUFFIX
 from strategies import protocol
 from strategies.aggregation import Contribution
+from strategies.home import organization_folder
 from strategies.protocol import ProtocolError, RoundReceipt
+from strategies.run_archive import ArchiveError
+from strategies.signed_update import Opening
 from tests.organization_cases import Coordinator
+from tests.signing_cases import account_of
 
 pytestmark = pytest.mark.real
 pytest_plugins = ["tests.chain_fixtures", "tests.organization_fixtures"]
@@ -27,7 +36,7 @@ OTHER = bytes(31) + b"\x01"
 
 
 @pytest.fixture(scope="module")
-def sealed(settings, chain):
+def sealed(settings, chain, chain_account):
     """A coordinator with one sealed round, the organization's reply in it, and its receipt."""
     coordinator = Coordinator(settings, chain)
     chain.open_round(coordinator.task, 1, hash_arrays(coordinator.adapter))
@@ -38,35 +47,100 @@ def sealed(settings, chain):
         coordinator.state, 1, [Contribution("shop", examples, arrays)]
     )
     coordinator.state = aggregate.state
-    leaves = [
-        Leaf(coordinator.task, 1, 0, organization_id("cinema"), 0, OTHER),
-        Leaf(coordinator.task, 1, 1, organization_id("shop"), 0, hash_arrays(arrays)),
-    ]
-    root, adapter = merkle.root(leaves), hash_arrays(coordinator.adapter)
-    chain.seal(coordinator.task, 1, root, 2, OTHER, adapter)
+    digest = OwnRecord(own_folder(settings), coordinator.task).reply_in(1).digest
+    leaves = [Leaf(OTHER, 0, 0), Leaf(digest, 1, 0)]
+    adapter = hash_arrays(coordinator.adapter)
+    chain.seal(coordinator.task, 1, Seal(merkle.root(leaves), 2, adapter, OTHER))
     chain.open_round(coordinator.task, 2, adapter)
-    receipt = RoundReceipt(1, 1, 0, hash_arrays(arrays), tuple(merkle.proof(leaves, 1)), "ab" * 32)
+    word = sign_digest(receipt_digest(digest, chain.domain), chain_account)
+    receipt = RoundReceipt(1, 1, 0, digest, tuple(merkle.proof(leaves, 1)), "ab" * 32, word)
     return coordinator, receipt
+
+
+def own_folder(settings):
+    return organization_folder(settings.home_path, "shop")
 
 
 def bits(reply):
     return {name: array.data for name, array in reply[protocol.UPDATE].items()}
 
 
-def test_the_same_message_gives_the_same_update_bit_for_bit(coordinator):
+def forget_replies(coordinator, settings):
+    """Let the organization train anew: it would otherwise say again what it said."""
+    shutil.rmtree(own_folder(settings) / "tasks" / coordinator.task.hex())
+
+
+def test_the_same_message_gives_the_same_update_bit_for_bit(coordinator, settings):
     first = coordinator.organization().train(coordinator.message())
     # Something else happens in the process between.
     np.random.default_rng().normal(size=9)
+    forget_replies(coordinator, settings)
     coordinator.organization().train(coordinator.message())
+    forget_replies(coordinator, settings)
     again = coordinator.organization().train(coordinator.message())
     assert bits(first) == bits(again)
-    header = first[protocol.HEADER]
+    header, opening = first[protocol.HEADER], first[protocol.OPENING]
     arrays = {name: array.numpy() for name, array in first[protocol.UPDATE].items()}
-    assert header["update-hash"] == hash_arrays(arrays)
+    assert opening["update-hash"] == hash_arrays(arrays)
     assert (header["organization"], header["round"], header["num-examples"]) == ("shop", 1, 16)
     assert {n: a.shape for n, a in arrays.items()} == coordinator.rule.expected_shapes(1, 4)
     assert all(array.any() for array in arrays.values())
     assert not any(name.endswith(A_SUFFIX) for name in arrays)
+
+
+def test_what_is_signed_is_bound_to_round_task_and_terms_and_opened_by_what_is_sent(coordinator):
+    reply = coordinator.organization().train(coordinator.message())
+    header, opening = reply[protocol.HEADER], reply[protocol.OPENING]
+    update = coordinator.context.update(
+        "shop",
+        1,
+        hash_arrays(coordinator.adapter),
+        committed=Opening(opening["update-hash"], opening["salt"]).commitment(16),
+        num_examples=16,
+        deadline=header["deadline"],
+    )
+    assert header["commitment"] == update.commitment
+    digest = update.digest(coordinator.chain.domain)
+    check_signer(digest, header["signature"], account_of("shop").address)
+
+
+def test_a_retry_says_the_same_bytes_with_the_same_salt_and_signature(coordinator):
+    first = coordinator.organization().train(coordinator.message())
+    again = coordinator.organization().train(coordinator.message())
+    assert bits(again) == bits(first)
+    for record in (protocol.HEADER, protocol.OPENING, protocol.METRICS):
+        assert dict(again[record]) == dict(first[record])
+
+
+def test_a_round_trained_twice_is_committed_to_under_two_salts(coordinator, settings):
+    first = coordinator.organization().train(coordinator.message())
+    forget_replies(coordinator, settings)
+    again = coordinator.organization().train(coordinator.message())
+    assert first[protocol.OPENING]["update-hash"] == again[protocol.OPENING]["update-hash"]
+    assert first[protocol.HEADER]["commitment"] != again[protocol.HEADER]["commitment"]
+
+
+def test_a_reply_whose_payload_was_erased_or_altered_is_not_given_again(coordinator, settings):
+    coordinator.organization().train(coordinator.message())
+    folder = own_folder(settings) / "tasks" / coordinator.task.hex() / "openings"
+    payload = folder / "round-0001.safetensors"
+    altered = bytearray(payload.read_bytes())
+    altered[-1] ^= 1
+    payload.write_bytes(altered)
+    with pytest.raises(ArchiveError, match="not the update that we signed"):
+        coordinator.organization().train(coordinator.message())
+    payload.unlink()
+    with pytest.raises(ArchiveError, match="is missing"):
+        coordinator.organization().train(coordinator.message())
+
+
+def test_terms_other_than_those_on_chain_are_refused_before_any_work(coordinator, settings):
+    other = settings.model_copy(update={"learning_rate": settings.learning_rate * 2})
+    organization = Organization("shop", other, coordinator.chain, account_of("shop"))
+    with pytest.raises(CoordinatorError, match="the task's terms on chain are"):
+        organization.train(coordinator.message())
+    with pytest.raises(CoordinatorError, match="the task's terms on chain are"):
+        coordinator.organization().train(coordinator.message(run="another"))
 
 
 _ANOTHER_PROCESS = """
@@ -84,14 +158,16 @@ header = {k: bytes.fromhex(v[2:]) if str(v).startswith("0x") else v for k, v in 
 from flwr.app import RecordDict
 message = RecordDict({protocol.ADAPTER: protocol.array_record({}),
                       protocol.HEADER: protocol.header_record(header)})
-reply = Organization("shop", settings, open_reading_chain(settings)).train(message)
-print(reply[protocol.HEADER]["update-hash"].hex())
+from tests.signing_cases import account_of
+shop = Organization("shop", settings, open_reading_chain(settings), account_of("shop"))
+print(shop.train(message)[protocol.OPENING]["update-hash"].hex())
 """
 
 
-def test_another_process_comes_to_the_same_update(coordinator):
+def test_another_process_comes_to_the_same_update(coordinator, settings):
     message = coordinator.message()
-    here = coordinator.organization().train(message)[protocol.HEADER]["update-hash"]
+    here = coordinator.organization().train(message)[protocol.OPENING]["update-hash"]
+    forget_replies(coordinator, settings)
     header = {
         key: "0x" + value.hex() if isinstance(value, bytes) else value
         for key, value in message[protocol.HEADER].items()
@@ -112,8 +188,13 @@ def test_another_process_comes_to_the_same_update(coordinator):
 
 def test_the_reply_is_in_the_organizations_own_record_before_it_leaves(coordinator, settings):
     reply = coordinator.organization().train(coordinator.message())
-    record = OwnRecord(settings.home_path / "organizations" / "shop", coordinator.task)
-    assert record.reply_in(1).update_hash == reply[protocol.HEADER]["update-hash"]
+    record = OwnRecord(own_folder(settings), coordinator.task)
+    assert record.last_replied_round() == 1
+    kept = record.reply_in(1)
+    assert kept.signed.signature == reply[protocol.HEADER]["signature"]
+    assert kept.signed.update.commitment == reply[protocol.HEADER]["commitment"]
+    assert kept.signed.opening.salt == reply[protocol.OPENING]["salt"]
+    assert kept.digest == kept.signed.update.digest(coordinator.chain.domain)
     assert record.reply_in(2) is None
 
 
@@ -130,7 +211,8 @@ def test_a_round_with_a_valid_receipt_is_trained_and_the_receipt_kept(sealed, se
     coordinator.organization().train(coordinator.message(2, **receipt.to_header()))
     folder = settings.home_path / "organizations" / "shop" / "tasks" / coordinator.task.hex()
     kept = json.loads((folder / "round-0001.json").read_text())
-    assert kept["update"] == receipt.update_hash.hex()
+    assert kept["digest"] == receipt.digest.hex()
+    assert kept["receipt"]["signature"] == receipt.signature.hex()
     assert kept["receipt"]["proof"] == [node.hex() for node in receipt.proof]
     assert kept["receipt"]["transaction"] == receipt.transaction
 
@@ -138,8 +220,9 @@ def test_a_round_with_a_valid_receipt_is_trained_and_the_receipt_kept(sealed, se
 @pytest.mark.parametrize(
     ("forged", "said"),
     [
-        ({"update_hash": OTHER}, "not for an update that we sent"),
-        ({"round": 7}, "not for an update that we sent"),
+        ({"digest": OTHER}, "not for an update that we signed"),
+        ({"round": 7}, "not for an update that we signed"),
+        ({"signature": bytes(65)}, "is not the coordinator's"),
         ({"proof": (OTHER,)}, "not under the root sealed on chain"),
         ({"proof": ()}, "not under the root sealed on chain"),
         ({"index": 0}, "not under the root sealed on chain"),
@@ -207,6 +290,8 @@ def test_a_round_that_is_not_open_on_chain_is_refused(coordinator, sealed):
         ({"round": -1}, ProtocolError),
         ({"task": None}, ProtocolError),
         ({"task": bytes(31)}, ProtocolError),
+        ({"run": None}, ProtocolError),
+        ({"run": 7}, ProtocolError),
         ({"adapter_hash": None}, ProtocolError),
         ({"adapter_hash": "00" * 16}, ProtocolError),
     ],

@@ -21,9 +21,10 @@ RECEIPTS = st.builds(
     round=st.integers(0, 2**53 - 1),
     index=st.integers(0, 2**32),
     verdict=st.integers(0, 65535),
-    update_hash=HASH,
+    digest=HASH,
     proof=st.lists(HASH, max_size=5).map(tuple),
     transaction=st.text(max_size=70),
+    signature=st.binary(min_size=65, max_size=65),
 )
 
 
@@ -200,9 +201,10 @@ WRONG_ENTRIES = {
     "receipt-round": [-1, 2**53, True, 1.0, "1", [1]],
     "receipt-index": [-1, True, "0"],
     "receipt-verdict": [-1, False, "ACCEPTED"],
-    "receipt-update-hash": [b"", bytes(31), bytes(33), "0" * 32, 0],
+    "receipt-digest": [b"", bytes(31), bytes(33), "0" * 32, 0],
     "receipt-proof": [[bytes(31)], [bytes(32), bytes(33)], ["x"], bytes(32), 1, [1]],
     "receipt-transaction": [b"x", 1, ["x"]],
+    "receipt-signature": [b"", bytes(64), bytes(66), "0" * 65, 0],
 }
 
 

@@ -1,9 +1,11 @@
 """Replies: every corruption of a valid one gets its verdict, and none stops the coordinator."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from eth_keys.constants import SECPK1_N
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,17 @@ from hypothesis.extra import numpy as hnp
 
 from blockchain.canonical import hash_arrays
 from strategies import protocol
-from strategies.replies import Invitation, Verdict, check_reply, finite_metrics
+from strategies.replies import (
+    Invitation,
+    UnsignedReplyError,
+    Verdict,
+    check_reply,
+    finite_metrics,
+)
 from strategies.reply_errors import error_of
+from strategies.signed_update import TaskContext
 from tests.flower_messages import invitation_message, reply_to
+from tests.signing_cases import DOMAIN, account_of, signed_update
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -21,7 +31,10 @@ NODE = 17
 #: The fixture that these properties use is the same for every example.
 FEW = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = {"layer.lora_A.weight": (2, 3), "layer.lora_B.weight": (4, 2)}
-INVITATION = Invitation("shop", NODE, 3, SHAPES, max_examples=32)
+PARENT = bytes([4]) * 32
+INVITATION = Invitation("shop", NODE, 3, PARENT, SHAPES, max_examples=32)
+KEYS = (account_of("shop").address,)
+CONTEXT = TaskContext(bytes([1]) * 32, bytes([2]) * 32, DOMAIN)
 METRICS = {"tokens": 120, "last-loss": 0.5}
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 UPDATES = st.fixed_dictionaries(
@@ -29,29 +42,53 @@ UPDATES = st.fixed_dictionaries(
 )
 
 
-def header_of(arrays, **changes):
+def signed_of(arrays, *, examples=32, context=CONTEXT, name="shop", number=3, by=None):
+    return signed_update(
+        context,
+        name,
+        number,
+        PARENT,
+        update_hash=hash_arrays(arrays),
+        num_examples=examples,
+        account=by,
+    )
+
+
+def header_of(arrays, *, signed=None, **changes):
+    signed = signed or signed_of(arrays)
     entries = {
         "organization": "shop",
         "round": 3,
-        "num-examples": 32,
-        "update-hash": hash_arrays(arrays),
+        "num-examples": signed.update.num_examples,
+        "commitment": signed.update.commitment,
+        "deadline": signed.update.deadline,
+        "signature": signed.signature,
         **{key.replace("_", "-"): value for key, value in changes.items()},
     }
     return ConfigRecord({key: value for key, value in entries.items() if value is not None})
 
 
-def content_of(arrays, *, header=None, update=None, metrics=None):
+def opening_of(signed, **changes):
+    opening = {"update-hash": signed.opening.update_hash, "salt": signed.opening.salt}
+    named = {key.replace("_", "-"): value for key, value in changes.items()}
+    return ConfigRecord({k: v for k, v in {**opening, **named}.items() if v is not None})
+
+
+def content_of(arrays, *, header=None, update=None, metrics=None, opening=None, signed=None):
+    signed = signed or signed_of(arrays)
     return RecordDict(
         {
             protocol.UPDATE: update or protocol.array_record(arrays),
-            protocol.HEADER: header or header_of(arrays),
+            protocol.HEADER: header or header_of(arrays, signed=signed),
+            protocol.OPENING: opening or opening_of(signed),
             protocol.METRICS: metrics or MetricRecord(dict(METRICS)),
         }
     )
 
 
-def checked(content, *, node=NODE, invitation=INVITATION):
-    return check_reply(reply_to(invitation_message(NODE), content, node=node), invitation)
+def checked(content, *, node=NODE, invitation=INVITATION, keys=KEYS):
+    reply = reply_to(invitation_message(NODE), content, node=node)
+    return check_reply(reply, invitation, CONTEXT, keys)
 
 
 def without(content, key):
@@ -60,7 +97,7 @@ def without(content, key):
 
 def with_arrays(arrays):
     """A reply whose hash is honest about arrays that are not what was asked for."""
-    return content_of(arrays, header=header_of(arrays))
+    return content_of(arrays)
 
 
 def not_finite(arrays, value):
@@ -81,27 +118,22 @@ def corruptions(arrays):
     first, second = (arrays[name] for name in SHAPES)
     renamed = {"layer.lora_A.weight": first, "layer.lora_b.weight": second}
     malformed = {
-        **{
-            f"without {record}": without(valid, record)
-            for record in (protocol.UPDATE, protocol.HEADER)
-        },
+        "without an update": without(valid, protocol.UPDATE),
         **{
             f"without the header's {entry}": content_of(
                 arrays, header=header_of(arrays, **{entry: None})
             )
-            for entry in ("organization", "round", "num_examples", "update_hash")
+            for entry in ("organization", "round")
         },
         **{
-            f"{value!r} examples": content_of(arrays, header=header_of(arrays, num_examples=value))
-            for value in (0, -1, 33, 2**53, True, 1.0, "32", [32])
+            f"{value} examples, signed": content_of(
+                arrays, signed=signed_of(arrays, examples=value)
+            )
+            for value in (0, 33, 2**32 - 1)
         },
         **{
             f"round {value!r}": content_of(arrays, header=header_of(arrays, round=value))
             for value in (-1, True, 3.0, "3", [3], 2**63 - 1)
-        },
-        **{
-            f"hash {value!r}": content_of(arrays, header=header_of(arrays, update_hash=value))
-            for value in (b"", bytes(31), bytes(33), "ab" * 16, 7)
         },
         **{
             f"organization {value!r}": content_of(
@@ -109,9 +141,7 @@ def corruptions(arrays):
             )
             for value in (b"shop", 1, ["shop"])
         },
-        "figures for a header": RecordDict({**valid, protocol.HEADER: MetricRecord({"round": 3})}),
         "a header for the update": RecordDict({**valid, protocol.UPDATE: header_of(arrays)}),
-        "nothing": RecordDict(),
     }
     cases = {name: (content, Verdict.MALFORMED) for name, content in malformed.items()}
     for value in (math.nan, math.inf, -math.inf):
@@ -132,7 +162,7 @@ def corruptions(arrays):
         "an array too many": {**arrays, "lm_head.weight": first},
         "an array renamed": renamed,
     }.items():
-        cases[name] = (content_of(other, header=header_of(other)), Verdict.WRONG_NAMES)
+        cases[name] = (content_of(other), Verdict.WRONG_NAMES)
     for name, array in {
         "float64": Array(first.astype(np.float64)),
         "float16": Array(first.astype(np.float16)),
@@ -146,14 +176,31 @@ def corruptions(arrays):
         "noise": Array("float32", (2, 3), "numpy.ndarray", bytes(150)),
     }.items():
         cases[f"array: {name}"] = (replaced(arrays, array), Verdict.WRONG_SHAPE)
-    cases["another update's hash"] = (
-        content_of(arrays, header=header_of(arrays, update_hash=bytes(32))),
+    signed = signed_of(arrays)
+    for name, opening in {
+        "without an opening": None,
+        "another update's hash": opening_of(signed, update_hash=bytes(32)),
+        "another salt": opening_of(signed, salt=bytes(32)),
+        "no salt": opening_of(signed, salt=None),
+        "a short salt": opening_of(signed, salt=signed.opening.salt[:31]),
+        "a hash in words": opening_of(signed, update_hash="ab" * 16),
+        "figures for an opening": MetricRecord({"salt": 3}),
+    }.items():
+        content = (
+            without(valid, protocol.OPENING)
+            if opening is None
+            else (content_of(arrays, opening=opening))
+        )
+        cases[name] = (content, Verdict.WRONG_COMMITMENT)
+    other = {name: array + 1 for name, array in arrays.items()}
+    cases["another update signed than sent"] = (
+        content_of(arrays, signed=signed_of(other)),
         Verdict.WRONG_HASH,
     )
     flipped = {"layer.lora_A.weight": first, "layer.lora_B.weight": second.copy()}
     flipped["layer.lora_B.weight"].view(np.uint32)[0, 0] ^= 1
     cases["a bit changed on the way"] = (
-        content_of(flipped, header=header_of(arrays)),
+        content_of(flipped, signed=signed_of(arrays)),
         Verdict.WRONG_HASH,
     )
     return cases
@@ -166,7 +213,7 @@ CASES = sorted(corruptions(ZEROS))
 @settings(FEW, max_examples=50)
 @given(UPDATES, st.integers(1, 32))
 def test_a_valid_reply_is_accepted_with_its_very_bits(arrays, examples):
-    reply = checked(content_of(arrays, header=header_of(arrays, num_examples=examples)))
+    reply = checked(content_of(arrays, signed=signed_of(arrays, examples=examples)))
     assert reply.verdict is Verdict.ACCEPTED
     assert (reply.organization, reply.reason) == ("shop", "")
     assert reply.num_examples == examples
@@ -186,8 +233,8 @@ def test_every_corruption_gets_its_verdict(case, arrays):
     assert reply.verdict is verdict
     assert reply.organization == "shop"
     assert reply.arrays is None
-    assert reply.num_examples == 0
-    assert len(reply.update_hash) == 32
+    # It was signed, so it has a leaf, under what was signed.
+    assert reply.signed.update.task == CONTEXT.task
     assert reply.reason
     assert reply.reason.isprintable()
     assert len(reply.reason) < 700
@@ -199,9 +246,82 @@ def test_a_reply_from_another_node_is_not_the_organizations():
     assert reply.reason == f"answered by node {NODE + 1}, expected node {NODE}"
 
 
-def test_a_rejected_reply_keeps_the_hash_it_claimed_for_its_leaf():
-    content, _ = corruptions(ZEROS)["round 4"]
-    assert checked(content).update_hash == hash_arrays(ZEROS)
+OTHER_TASK = TaskContext(bytes([9]) * 32, CONTEXT.terms, DOMAIN)
+OTHER_TERMS = TaskContext(CONTEXT.task, bytes([9]) * 32, DOMAIN)
+OTHER_CHAIN = TaskContext(CONTEXT.task, CONTEXT.terms, replace(DOMAIN, chain_id=1))
+OTHER_CONTRACT = TaskContext(
+    CONTEXT.task, CONTEXT.terms, replace(DOMAIN, contract="0x" + "11" * 20)
+)
+
+
+def unsigned_replies():
+    """From a valid reply: what its sender did not sign for this round, and so counts as nothing."""
+    signed = signed_of(ZEROS)
+    yield "another's key", content_of(ZEROS, signed=signed_of(ZEROS, by=account_of("cinema")))
+    yield "for another task", content_of(ZEROS, signed=signed_of(ZEROS, context=OTHER_TASK))
+    yield "under other terms", content_of(ZEROS, signed=signed_of(ZEROS, context=OTHER_TERMS))
+    yield "on another chain", content_of(ZEROS, signed=signed_of(ZEROS, context=OTHER_CHAIN))
+    yield "at another contract", content_of(ZEROS, signed=signed_of(ZEROS, context=OTHER_CONTRACT))
+    for number in (0, 2, 4):
+        yield f"of round {number}", content_of(ZEROS, signed=signed_of(ZEROS, number=number))
+    yield "as another organization", content_of(ZEROS, signed=signed_of(ZEROS, name="cinema"))
+    for name, changes in {
+        "more examples than signed": {"num_examples": 31},
+        "another commitment": {"commitment": bytes(32)},
+        "another deadline": {"deadline": 2**40 + 1},
+        "no signature": {"signature": None},
+        "an empty signature": {"signature": b""},
+        "a signature in words": {"signature": "0x" + "00" * 65},
+        "no commitment": {"commitment": None},
+        "a short commitment": {"commitment": bytes(31)},
+        "no deadline": {"deadline": None},
+        "a negative deadline": {"deadline": -1},
+        "examples beyond 32 bits": {"num_examples": 2**32},
+        "true examples": {"num_examples": True},
+        "examples in words": {"num_examples": "32"},
+    }.items():
+        yield name, content_of(ZEROS, header=header_of(ZEROS, **changes))
+    mirrored = (
+        signed.signature[:32]
+        + (SECPK1_N - int.from_bytes(signed.signature[32:64])).to_bytes(32)
+        + bytes([55 - signed.signature[64]])
+    )
+    yield "mirrored", content_of(ZEROS, header=header_of(ZEROS, signature=mirrored))
+    for byte in range(0, 65, 8):
+        flipped = bytearray(signed.signature)
+        flipped[byte] ^= 1
+        yield (
+            f"byte {byte} flipped",
+            content_of(ZEROS, header=header_of(ZEROS, signature=bytes(flipped))),
+        )
+    yield "without a header", without(content_of(ZEROS), protocol.HEADER)
+    yield (
+        "figures for a header",
+        RecordDict({**content_of(ZEROS), protocol.HEADER: MetricRecord({"round": 3})}),
+    )
+    yield "nothing", RecordDict()
+
+
+UNSIGNED = dict(unsigned_replies())
+
+
+@pytest.mark.parametrize("case", UNSIGNED)
+def test_what_was_not_signed_for_this_round_is_as_if_nothing_had_come(case):
+    with pytest.raises(UnsignedReplyError) as caught:
+        checked(UNSIGNED[case])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+def test_any_key_that_was_valid_in_the_round_counts_and_no_other():
+    old, new = account_of("shop"), account_of("shop, rotated")
+    for account in (old, new):
+        content = content_of(ZEROS, signed=signed_of(ZEROS, by=account))
+        assert checked(content, keys=(old.address, new.address)).verdict is Verdict.ACCEPTED
+    content = content_of(ZEROS, signed=signed_of(ZEROS, by=old))
+    for keys in ((new.address,), ()):
+        with pytest.raises(UnsignedReplyError):
+            checked(content, keys=keys)
 
 
 def test_a_rejection_quotes_nothing_of_the_payload():

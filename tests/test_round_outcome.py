@@ -11,14 +11,18 @@ from strategies.replies import Verdict
 from strategies.round_outcome import Entry, RoundOutcome
 
 TASK = bytes(range(32))
+ENTRY = Entry("shop", 0, TASK, TASK, 4, 2**40, bytes(65), 0.5)
 HASH = st.binary(min_size=32, max_size=32)
 NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 ENTRIES = st.builds(
     Entry,
     organization=NAME,
     verdict=st.sampled_from([int(verdict) for verdict in Verdict]),
-    update_hash=HASH,
+    digest=HASH,
+    commitment=HASH,
     num_examples=st.integers(0, 2**53 - 1),
+    deadline=st.integers(0, 2**53 - 1),
+    signature=st.sampled_from([b"", bytes(range(65))]),
     weight=st.floats(0, 1),
 )
 OUTCOMES = st.builds(
@@ -54,17 +58,12 @@ def test_no_field_can_change_without_the_manifests_hash(outcome, data):
 
 
 @given(OUTCOMES)
-def test_every_reply_accepted_or_not_has_a_leaf_that_can_be_proved(outcome):
-    leaves = outcome.leaves(TASK)
+def test_every_signed_update_accepted_or_not_has_a_leaf_that_can_be_proved(outcome):
+    leaves = outcome.leaves()
     root = merkle.root(leaves)
     assert len(leaves) == len(outcome.entries)
     for index, (leaf, entry) in enumerate(zip(leaves, outcome.entries, strict=True)):
-        assert leaf.organization == merkle.organization_id(entry.organization)
-        assert (leaf.index, leaf.verdict, leaf.update_hash) == (
-            index,
-            entry.verdict,
-            entry.update_hash,
-        )
+        assert (leaf.index, leaf.verdict, leaf.digest) == (index, entry.verdict, entry.digest)
         assert merkle.verify(root, leaf, merkle.proof(leaves, index))
         assert not merkle.verify(
             root, replace(leaf, verdict=leaf.verdict + 1), merkle.proof(leaves, index)
@@ -87,8 +86,12 @@ def test_a_manifest_that_lacks_a_field_or_holds_another_type_is_refused(outcome,
     [
         {"verdict": 999},
         {"verdict": "ACCEPTED"},
-        {"update": "zz"},
-        {"update": 7},
+        {"digest": "zz"},
+        {"digest": 7},
+        {"digest": "00"},
+        {"commitment": "00" * 31},
+        {"signature": "0"},
+        {"deadline": "never"},
         {"weight": 0.5},
         {"weight": "half"},
         {"weight": "0x1p99999"},
@@ -99,11 +102,17 @@ def test_a_manifest_that_lacks_a_field_or_holds_another_type_is_refused(outcome,
     ids=str,
 )
 def test_a_line_of_a_manifest_that_is_not_in_order_is_refused(change):
-    outcome = RoundOutcome(1, "ffa", TASK, TASK, TASK, (Entry("shop", 0, TASK, 4, 0.5),), {}, {})
+    outcome = RoundOutcome(1, "ffa", TASK, TASK, TASK, (ENTRY,), {}, {})
     manifest = outcome.manifest(TASK)
     manifest["updates"] = [{**manifest["updates"][0], **change}]
     with pytest.raises(ValueError):
         RoundOutcome.from_manifest(manifest)
+
+
+def test_an_entry_of_one_that_takes_no_part_bears_its_id_for_a_name():
+    stranger = Entry.unavailable("0x" + TASK.hex(), bytes(32))
+    assert stranger.organization_id == TASK
+    assert ENTRY.organization_id == merkle.organization_id("shop")
 
 
 def test_codes_of_verdicts_stay_what_they_were():
@@ -120,4 +129,7 @@ def test_codes_of_verdicts_stay_what_they_were():
         "NORM_EXCEEDED": 8,
         "TOO_FEW": 9,
         "NO_AGGREGATE": 10,
+        "WRONG_COMMITMENT": 11,
+        "CONTRADICTED": 12,
+        "PAYLOAD_UNAVAILABLE": 13,
     }
