@@ -199,8 +199,13 @@ def connect_deployed(
 ) -> PublicChain:
     """Connect to the contracts that ``deployment.json`` in `folder` names, checking them first."""
     deployment = read_deployment(folder)
-    if deployment is None or not deployment.is_complete:
+    if deployment is None:
         raise ContractMissingError(f"nothing was deployed from {folder}: run `foedus deploy`")
+    if not deployment.is_complete:
+        missing = ", ".join(name for name in CONTRACTS if name not in deployment.contracts)
+        raise ContractMissingError(
+            f"{folder / _FILE} does not name {missing}: `foedus deploy` goes on where it was cut"
+        )
     check_deployment(connect_node(settings), settings, deployment)
     return PublicChain.connect(settings, deployment.addresses, account, folder)
 

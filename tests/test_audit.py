@@ -76,7 +76,8 @@ def test_a_valid_run_holds_under_every_rule(tmp_path, changes):
     checks = list(audit(federation.archive, federation.chain))
     assert said([check for check in checks if not check.holds]) == ""
     names = {check.name for check in checks if check.round == 2}
-    assert {"manifest", "adapter", "state", "updates' root", "aggregate"} <= names
+    expected = {"manifest", "adapter", "state", "updates' root", "signature of east", "aggregate"}
+    assert expected <= names
 
 
 def test_a_run_with_absent_and_rejected_organizations_holds(federation):
@@ -135,6 +136,64 @@ def test_a_missing_file_fails_and_is_named(federation):
         path.write_bytes(original)
 
 
+def rewritten(federation, change):
+    """The run's second manifest changed, in its canonical form."""
+    manifest = federation.copy.manifest(2)
+    change(manifest)
+    path = federation.copy.round_folder(2) / "manifest.json"
+    path.write_bytes(canonical_json(manifest))
+    return {check.name for check in failures(federation)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.update(examples=entry["examples"] + 1),
+        lambda entry: entry.update(commitment="00" * 32),
+        lambda entry: entry.update(deadline=7),
+        lambda entry: entry.update(signature="00" * 65),
+        lambda entry: entry.update(signature=""),
+        lambda entry: entry.update(digest="00" * 32),
+        lambda entry: entry.update(organization="microblog"),
+    ],
+)
+def test_an_entry_that_its_organization_did_not_sign_fails_by_name(federation, change):
+    names = rewritten(federation, lambda manifest: change(manifest["updates"][0]))
+    assert {"signature of east", "signature of microblog"} & names
+
+
+def test_two_organizations_signatures_exchanged_fail(federation):
+    def exchange(manifest):
+        one, other = manifest["updates"][:2]
+        one["signature"], other["signature"] = other["signature"], one["signature"]
+
+    names = rewritten(federation, exchange)
+    assert {"signature of east", "signature of north"} <= names
+
+
+def test_a_submission_on_chain_that_the_coordinator_left_out_fails(federation):
+    place = (federation.task, 2)
+    federation.chain.submitted[place] = {bytes([7]) * 32: bytes([8]) * 32}
+    try:
+        assert "submission on chain" in {check.name for check in failures(federation)}
+    finally:
+        del federation.chain.submitted[place]
+
+
+def test_an_opening_that_is_another_fails_and_one_erased_is_said(federation):
+    path = federation.copy.round_folder(2) / "openings.json"
+    openings = json.loads(path.read_text())
+    for change in (
+        {"update": "00" * 32, "salt": openings["east"]["salt"]},
+        {"update": openings["east"]["update"], "salt": "00" * 32},
+    ):
+        path.write_text(json.dumps({**openings, "east": change}))
+        failed = failures(federation)
+        assert {"update of east", "aggregate"} <= {check.name for check in failed}
+    path.write_text(json.dumps({k: v for k, v in openings.items() if k != "east"}))
+    assert "nothing opens its commitment" in said(failures(federation))
+
+
 def test_a_missing_round_fails_and_is_named(federation):
     shutil.rmtree(federation.copy.round_folder(2))
     failed = failures(federation)
@@ -149,12 +208,10 @@ def test_a_file_added_to_an_adapter_fails_and_is_named(federation):
 
 
 def test_a_manifest_rewritten_to_fit_altered_files_fails_against_the_chain(federation):
-    manifest = federation.copy.manifest(2)
-    manifest["updates"][0]["examples"] += 1
-    path = federation.copy.round_folder(2) / "manifest.json"
-    path.write_bytes(canonical_json(manifest))
-    names = {check.name for check in failures(federation)}
-    assert {"manifest", "aggregate", "weights"} <= names
+    names = rewritten(federation, lambda manifest: manifest["updates"][0].update(examples=7))
+    assert {"manifest", "signature of east", "update of east", "aggregate"} <= names
+    names = rewritten(federation, lambda manifest: manifest["updates"][0].update(weight="0x1p-9"))
+    assert {"manifest", "weights"} <= names
 
 
 def test_a_number_turned_into_another_notation_is_not_a_crash(federation):

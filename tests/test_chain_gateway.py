@@ -9,13 +9,15 @@ import psutil
 import pytest
 import requests
 
+from blockchain.artifacts import load
 from blockchain.chain_gateway import ALLOWED
 from blockchain.chain_journal import ChainJournal, Head
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import NodeError, TransactionRevertedError
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
-from tests.chain_samples import GENESIS, ask, digest, free_port
+from blockchain.public_chain import Seal
+from tests.chain_samples import DISPUTES, GENESIS, ask, digest, founding_of, free_port
 
 FORBIDDEN = (
     *("hardhat_setStorageAt", "hardhat_setCode", "hardhat_setBalance", "hardhat_reset"),
@@ -40,7 +42,7 @@ def chain(node):
     node.start()
     account = open_account(node.folder / "keys")
     fund_from_development_account(node.settings, account.address, node.folder)
-    deploy(node.settings, account, node.folder)
+    deploy(node.settings, account, node.folder, lambda: founding_of(account.address))
     return connect_deployed(node.settings, node.folder, account)
 
 
@@ -56,7 +58,7 @@ def post(node, **request):
 
 @pytest.mark.real
 def test_a_stopped_chain_comes_back_at_the_same_block_and_goes_on(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS).task
+    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
     chain.open_round(task, 1, GENESIS)
     before = newest_block(node)
     node.stop()
@@ -73,7 +75,9 @@ def test_a_stopped_chain_comes_back_at_the_same_block_and_goes_on(node, chain):
 
 @pytest.mark.real
 def test_a_killed_chain_comes_back_with_all_that_was_confirmed(node, chain):
-    tasks = [chain.open_task(digest(f"terms {number}"), GENESIS).task for number in range(5)]
+    tasks = [
+        chain.open_task(digest(f"terms {number}"), GENESIS, DISPUTES).task for number in range(5)
+    ]
     before = newest_block(node)
     pid = node.status().pid
     [child] = psutil.Process(pid).children()
@@ -88,7 +92,7 @@ def test_a_killed_chain_comes_back_with_all_that_was_confirmed(node, chain):
 
 @pytest.mark.real
 def test_a_gateway_whose_chain_ended_ends_too_and_is_started_again(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS).task
+    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
     before = newest_block(node)
     gateway = psutil.Process(node.status().pid)
     [child] = gateway.children()
@@ -103,7 +107,7 @@ def test_a_gateway_whose_chain_ended_ends_too_and_is_started_again(node, chain):
 
 @pytest.mark.real
 def test_a_transaction_noted_before_a_kill_is_mined_at_the_next_start(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS).task
+    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
     before = newest_block(node)
     node.stop()
     # As a kill leaves it between noting a transaction and noting its block.
@@ -118,11 +122,11 @@ def test_a_transaction_noted_before_a_kill_is_mined_at_the_next_start(node, chai
 
 @pytest.mark.real
 def test_a_reverting_transaction_is_mined_and_comes_back(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS).task
+    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
     chain.open_round(task, 1, GENESIS)
-    signed = signed_by_coordinator(node, chain, chain._contract.encode_abi("voidRound", (task, 1)))
+    signed = signed_by_coordinator(node, chain, encoded(chain, "voidRound", (task, 1)))
     again = signed_by_coordinator(
-        node, chain, chain._contract.encode_abi("voidRound", (task, 1)), nonce_after=1
+        node, chain, encoded(chain, "voidRound", (task, 1)), nonce_after=1
     )
     ask(node.settings, "eth_sendRawTransaction", signed)
     answer = post(node, json=request("eth_sendRawTransaction", again)).json()
@@ -132,7 +136,12 @@ def test_a_reverting_transaction_is_mined_and_comes_back(node, chain):
     node.start()
     assert newest_block(node) == before
     with pytest.raises(TransactionRevertedError, match="RoundsUnexpectedPhase"):
-        chain.seal(task, 1, digest("root"), 1, digest("manifest"), digest("adapter"))
+        chain.seal(task, 1, Seal(digest("root"), 1, digest("adapter"), digest("manifest")))
+
+
+def encoded(chain, call, arguments):
+    contract = chain.contracts["Rounds"]
+    return contract.node.eth.contract(abi=load("Rounds").abi).encode_abi(call, arguments)
 
 
 def request(method, *params):
@@ -160,7 +169,7 @@ def signed_by_coordinator(node, chain, data, nonce_after=0):
 @pytest.mark.real
 def test_blocks_have_the_time_of_the_wall_clock_after_a_start_too(node, chain):
     for _ in range(2):
-        chain.open_task(digest(f"terms {time.time()}"), GENESIS)
+        chain.open_task(digest(f"terms {time.time()}"), GENESIS, DISPUTES)
         block = ask(node.settings, "eth_getBlockByNumber", "latest", False)
         assert abs(int(block["timestamp"], 16) - time.time()) < 60
         node.stop()
@@ -237,7 +246,7 @@ def test_a_web_page_in_this_machines_browser_gets_nothing(node, headers):
 
 @pytest.mark.real
 def test_a_journal_changed_anywhere_is_not_served(node, chain):
-    chain.open_task(digest("terms"), GENESIS)
+    chain.open_task(digest("terms"), GENESIS, DISPUTES)
     node.stop()
     journal = node.folder / "journal.jsonl"
     valid = journal.read_bytes()

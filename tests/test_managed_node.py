@@ -13,6 +13,7 @@ import pytest
 from eth_account import Account
 
 from blockchain import artifacts, toolchain
+from blockchain.artifacts import CONTRACTS
 from blockchain.deployment import connect_deployed, deploy, read_deployment
 from blockchain.errors import (
     ArtifactError,
@@ -30,7 +31,15 @@ from blockchain.errors import (
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
-from tests.chain_samples import GENESIS, ask, changed, digest, free_port
+from tests.chain_samples import (
+    DISPUTES,
+    GENESIS,
+    ask,
+    changed,
+    digest,
+    founding_of,
+    free_port,
+)
 
 pytestmark = pytest.mark.real
 pytest_plugins = ["tests.chain_fixtures"]
@@ -141,11 +150,35 @@ def test_hardhat_is_found_from_a_copy_of_the_code_that_lies_elsewhere(tmp_path):
     assert Path(found) == package.parent / "hardhat"
 
 
+def never_founded():
+    raise AssertionError("a registry that is there is not founded again")
+
+
+@pytest.mark.parametrize("kept", range(len(CONTRACTS)))
+def test_a_deployment_that_was_cut_goes_on_where_it_was(node, chain_account, kept):
+    node.start()
+    fund_from_development_account(node.settings, chain_account.address, node.folder)
+    founding = founding_of(chain_account.address)
+    whole = deploy(node.settings, chain_account, node.folder, lambda: founding)
+    count = ask(node.settings, "eth_getTransactionCount", chain_account.address, "latest")
+    # As a process leaves it that was killed with a contract on its way: sent and not written down.
+    known = {name: whole.contracts[name] for name in CONTRACTS[:kept]}
+    nonce = int(count, 16) - len(CONTRACTS) + kept
+    cut = whole.model_copy(update={"contracts": known, "next_nonce": nonce})
+    (node.folder / "deployment.json").write_text(cut.model_dump_json())
+    with pytest.raises(ContractMissingError, match=f"does not name {CONTRACTS[kept]}"):
+        connect_deployed(node.settings, node.folder)
+    again = deploy(node.settings, chain_account, node.folder, never_founded)
+    assert again.addresses == whole.addresses
+    assert count == ask(node.settings, "eth_getTransactionCount", chain_account.address, "latest")
+
+
 def test_deploying_twice_finds_the_first_deployment(chain, chain_node, chain_account):
     first = read_deployment(chain_node.folder)
-    assert deploy(chain_node.settings, chain_account, chain_node.folder) == first
-    assert first.rounds_address == chain.address
-    assert first.contracts["Rounds"].gas_used < 1_300_000
+    again = deploy(chain_node.settings, chain_account, chain_node.folder, never_founded)
+    assert again == first
+    assert first.addresses == chain.addresses
+    assert all(contract.gas_used < 5_000_000 for contract in first.contracts.values())
 
 
 def test_a_chain_that_was_reset_is_said_and_deployed_anew_only_where_managed(
@@ -153,9 +186,10 @@ def test_a_chain_that_was_reset_is_said_and_deployed_anew_only_where_managed(
 ):
     node.start()
     fund_from_development_account(node.settings, chain_account.address, node.folder)
-    first = deploy(node.settings, chain_account, node.folder, managed=True)
+    founding = founding_of(chain_account.address)
+    first = deploy(node.settings, chain_account, node.folder, lambda: founding, managed=True)
     old = connect_deployed(node.settings, node.folder, chain_account)
-    task = old.open_task(digest("terms"), GENESIS).task
+    task = old.open_task(digest("terms"), GENESIS, DISPUTES).task
     node.stop()
     with pytest.raises(NodeUnreachableError, match="foedus chain start"):
         old.task(task)
@@ -164,21 +198,21 @@ def test_a_chain_that_was_reset_is_said_and_deployed_anew_only_where_managed(
     with pytest.raises(ContractMissingError, match="the chain was reset"):
         old.task(task)
     with pytest.raises(ContractMissingError, match="the chain was reset"):
-        PublicChain.connect(node.settings, first.rounds_address)
+        PublicChain.connect(node.settings, first.addresses)
     fund_from_development_account(node.settings, chain_account.address, node.folder)
     with pytest.raises((ChainWasResetError, ContractMissingError), match="reset"):
         connect_deployed(node.settings, node.folder)
     with pytest.raises((ChainWasResetError, ContractMissingError), match="reset"):
-        deploy(node.settings, chain_account, node.folder)
+        deploy(node.settings, chain_account, node.folder, never_founded)
     assert read_deployment(node.folder) == first
-    second = deploy(node.settings, chain_account, node.folder, managed=True)
+    second = deploy(node.settings, chain_account, node.folder, lambda: founding, managed=True)
     assert "deploying anew" in caplog.text
     assert read_deployment(node.folder) == second
     new = connect_deployed(node.settings, node.folder, chain_account)
     # Same account, same nonce, same address: only the task itself tells that its chain is gone.
     with pytest.raises(TransactionRevertedError, match="RoundsUnknownTask"):
         new.task(task)
-    assert new.open_task(digest("terms"), GENESIS).task == task
+    assert new.open_task(digest("terms"), GENESIS, DISPUTES).task == task
 
 
 def test_a_deployment_on_another_first_block_is_a_reset(chain, chain_node, tmp_path):

@@ -25,13 +25,15 @@ from blockchain.errors import (
     WrongChainError,
 )
 from blockchain.keys import fund_from_development_account, open_account
-from blockchain.public_chain import Phase, PublicChain
+from blockchain.public_chain import Phase, PublicChain, Seal, record_digest
 from tests.bare_node import bare_node
 from tests.chain_samples import (
+    DISPUTES,
     GENESIS,
     ask,
     changed,
     digest,
+    founding_of,
     free_port,
     fresh_task,
     losing_answers,
@@ -45,6 +47,7 @@ pytestmark = pytest.mark.real
 MANIFEST = digest("manifest")
 ADAPTER = digest("adapter")
 ROOT = digest("root")
+SEAL = Seal(ROOT, 1, ADAPTER, MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,23 @@ def chain_account(chain_node):
 
 @pytest.fixture(scope="module")
 def chain(chain_node, chain_account):
-    deploy(chain_node.settings, chain_account, chain_node.folder)
+    founding = founding_of(chain_account.address)
+    deploy(chain_node.settings, chain_account, chain_node.folder, lambda: founding)
     return connect_deployed(chain_node.settings, chain_node.folder, chain_account)
 
 
 def test_a_sealed_round_is_read_back_as_it_was_written(chain):
     task = fresh_task(chain)
     opened = chain.open_round(task, 1, GENESIS)
-    sealed = chain.seal(task, 1, ROOT, 7, MANIFEST, ADAPTER)
+    sealed = chain.seal(task, 1, Seal(ROOT, 7, ADAPTER, MANIFEST, digest("rewards"), 5))
     record = chain.round(task, 1)
     assert (record.task, record.round, record.phase) == (task, 1, Phase.SEALED)
     assert record.parent_adapter == GENESIS
     assert (record.updates_root, record.leaf_count) == (ROOT, 7)
-    assert (record.manifest_hash, record.adapter_hash) == (MANIFEST, ADAPTER)
+    assert record.adapter_hash == ADAPTER
+    assert record.record == record_digest(MANIFEST, digest("rewards"), 5)
+    assert (record.scores, record.open_challenges) == (bytes(32), 0)
+    assert record.closed_at > 1_700_000_000
     assert record.opened_block == opened.block_number
     assert record.closed_block == sealed.block_number
     assert chain.task(task).head_adapter == ADAPTER
@@ -97,7 +104,7 @@ def test_a_sealed_round_is_read_back_as_it_was_written(chain):
 def test_rounds_are_chained_by_their_adapters_and_void_ones_change_nothing(chain):
     task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
-    chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
+    chain.seal(task, 1, SEAL)
     chain.open_round(task, 2, ADAPTER)
     chain.void_round(task, 2)
     chain.open_round(task, 3, ADAPTER)
@@ -124,11 +131,11 @@ def test_a_refused_call_raises_the_contracts_own_error_with_its_values(chain):
     ("call", "error"),
     [
         (lambda c, t: c.open_round(t, 2, GENESIS), "RoundsUnexpectedRound"),
-        (lambda c, t: c.seal(t, 1, ROOT, 1, MANIFEST, ADAPTER), "RoundsUnexpectedPhase"),
+        (lambda c, t: c.seal(t, 1, SEAL), "RoundsUnexpectedPhase"),
         (lambda c, t: c.void_round(t, 1), "RoundsUnexpectedPhase"),
         (lambda c, t: c.open_round(digest("no task"), 1, GENESIS), "RoundsUnknownTask"),
         (lambda c, t: c.round(digest("no task"), 1), "RoundsUnknownTask"),
-        (lambda c, t: c.open_task(bytes(32), GENESIS), "RoundsZeroHash"),
+        (lambda c, t: c.open_task(bytes(32), GENESIS, DISPUTES), "RoundsZeroHash"),
     ],
 )
 def test_each_refusal_has_its_name(chain, call, error):
@@ -142,7 +149,7 @@ def test_a_root_without_leaves_and_leaves_without_a_root_are_refused(chain, root
     task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
     with pytest.raises(TransactionRevertedError, match="RoundsLeafCountMismatch"):
-        chain.seal(task, 1, root, count, MANIFEST, ADAPTER)
+        chain.seal(task, 1, Seal(root, count, ADAPTER, MANIFEST))
     assert chain.round(task, 1).phase is Phase.OPEN
 
 
@@ -171,18 +178,18 @@ def test_a_transaction_that_is_mined_as_reverted_raises_the_same_error(chain, ch
 @pytest.mark.parametrize("size", [31, 33, 0])
 def test_a_hash_of_another_size_is_refused_before_anything_is_sent(chain, size):
     with pytest.raises(ValueError, match="expected 32 bytes"):
-        chain.seal(digest("task"), 1, ROOT, 1, MANIFEST, bytes(size))
+        Seal(ROOT, 1, bytes(size), MANIFEST)
 
 
 def test_every_call_repeated_finds_its_first_transaction(chain):
-    first = chain.open_task(digest("repeated"), GENESIS)
-    assert chain.open_task(digest("repeated"), GENESIS) == first
+    first = chain.open_task(digest("repeated"), GENESIS, DISPUTES)
+    assert chain.open_task(digest("repeated"), GENESIS, DISPUTES) == first
     task = first.task
     opened = chain.open_round(task, 1, GENESIS)
     assert chain.open_round(task, 1, GENESIS) == opened
     assert chain.opening(task, 1) == opened
-    sealed = chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
-    assert chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER) == sealed
+    sealed = chain.seal(task, 1, SEAL)
+    assert chain.seal(task, 1, SEAL) == sealed
     chain.open_round(task, 2, ADAPTER)
     voided = chain.void_round(task, 2)
     assert chain.void_round(task, 2) == voided
@@ -194,9 +201,9 @@ def test_a_repeated_call_that_says_something_else_is_refused(chain):
     chain.open_round(task, 1, GENESIS)
     with pytest.raises(RecordMismatchError, match="already open on adapter"):
         chain.open_round(task, 1, ADAPTER)
-    chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER)
-    with pytest.raises(RecordMismatchError, match="another leaf_count, manifest_hash"):
-        chain.seal(task, 1, ROOT, 2, ROOT, ADAPTER)
+    chain.seal(task, 1, SEAL)
+    with pytest.raises(RecordMismatchError, match="another leaf_count, record"):
+        chain.seal(task, 1, Seal(ROOT, 2, ADAPTER, ROOT))
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -206,28 +213,30 @@ def test_contract_and_python_agree_on_every_proof_and_every_corruption(chain, co
     leaves = make_leaves(task, 1, count)
     root = merkle.root(leaves)
     chain.open_round(task, 1, GENESIS)
-    chain.seal(task, 1, root, count, MANIFEST, ADAPTER)
+    chain.seal(task, 1, Seal(root, count, ADAPTER, MANIFEST))
     leaf = leaves[data.draw(st.integers(0, count - 1))]
     proof = merkle.proof(leaves, leaf.index)
-    assert chain.is_included(leaf, proof)
+    assert chain.is_included(task, 1, leaf, proof)
     for name, corrupt, siblings in corruptions(leaf, proof):
         assert not merkle.verify(root, corrupt, siblings), name
-        assert not chain.is_included(corrupt, siblings), name
+        assert not chain.is_included(task, 1, corrupt, siblings), name
 
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
 def test_a_seal_costs_at_most_105000_gas_whatever_the_number_of_leaves(chain, count):
     task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
-    receipt = chain.seal(task, 1, digest(f"root {count}"), count, MANIFEST, ADAPTER)
+    receipt = chain.seal(
+        task, 1, Seal(digest(f"root {count}"), count, ADAPTER, MANIFEST, ROOT, 10**18)
+    )
     assert 103_900 <= receipt.gas_used <= 105_000
 
 
 def test_ten_threads_sending_at_once_lose_nothing(chain):
     def open_and_seal(number: int) -> bytes:
-        task = chain.open_task(digest(f"thread {number}"), GENESIS).task
+        task = chain.open_task(digest(f"thread {number}"), GENESIS, DISPUTES).task
         chain.open_round(task, 1, GENESIS)
-        return chain.seal(task, 1, ROOT, 1, MANIFEST, ADAPTER).hash
+        return chain.seal(task, 1, SEAL).hash
 
     with ThreadPoolExecutor(10) as pool:
         assert len(set(pool.map(open_and_seal, range(10)))) == 10
@@ -237,11 +246,13 @@ def test_threads_and_connections_of_one_account_share_its_nonces_between_blocks(
     chain, chain_node, chain_account
 ):
     other = PublicChain.connect(
-        chain_node.settings, chain.address, chain_account, chain_node.folder
+        chain_node.settings, chain.addresses, chain_account, chain_node.folder
     )
 
     def open_task(number: int) -> bytes:
-        return (chain, other)[number % 2].open_task(digest(f"queued {number}"), GENESIS).task
+        return (
+            (chain, other)[number % 2].open_task(digest(f"queued {number}"), GENESIS, DISPUTES).task
+        )
 
     with mined_every(chain_node.settings, 100), ThreadPoolExecutor(10) as pool:
         assert len(set(pool.map(open_task, range(10)))) == 10
@@ -249,35 +260,35 @@ def test_threads_and_connections_of_one_account_share_its_nonces_between_blocks(
 
 def test_a_receipt_counts_only_with_its_confirmations(chain, chain_node, chain_account):
     patient = changed(chain_node.settings, confirmations=3)
-    slow = PublicChain.connect(patient, chain.address, chain_account, chain_node.folder)
+    slow = PublicChain.connect(patient, chain.addresses, chain_account, chain_node.folder)
     with mined_every(chain_node.settings, 50):
-        receipt = slow.open_task(digest("confirmed"), GENESIS).receipt
+        receipt = slow.open_task(digest("confirmed"), GENESIS, DISPUTES).receipt
         assert int(ask(patient, "eth_blockNumber"), 16) >= receipt.block_number + 2
 
 
 def test_a_transaction_that_never_lands_is_said_to_be_open(chain, chain_node, chain_account):
     hasty = changed(chain_node.settings, receipt_timeout_seconds=0.3)
-    client = PublicChain.connect(hasty, chain.address, chain_account, chain_node.folder)
+    client = PublicChain.connect(hasty, chain.addresses, chain_account, chain_node.folder)
     ask(hasty, "evm_setAutomine", False)
     try:
         with pytest.raises(TransactionFailedError, match="may still land"):
-            client.open_task(digest("never mined"), GENESIS)
+            client.open_task(digest("never mined"), GENESIS, DISPUTES)
     finally:
         ask(hasty, "evm_mine")
         ask(hasty, "evm_setAutomine", True)
     # It has landed after all: the repeated call finds it.
-    assert client.open_task(digest("never mined"), GENESIS).receipt.gas_used > 0
+    assert client.open_task(digest("never mined"), GENESIS, DISPUTES).receipt.gas_used > 0
 
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_transaction_whose_answer_is_lost_lands_once(chain, chain_node, chain_account, lost):
     with losing_answers(chain_node.settings, "eth_sendRawTransaction", lost) as lossy:
-        client = PublicChain.connect(lossy, chain.address, chain_account, chain_node.folder)
+        client = PublicChain.connect(lossy, chain.addresses, chain_account, chain_node.folder)
         before = int(ask(lossy, "eth_getTransactionCount", chain_account.address, "latest"), 16)
-        receipt = client.open_task(digest(f"lost {lost}"), GENESIS).receipt
+        receipt = client.open_task(digest(f"lost {lost}"), GENESIS, DISPUTES).receipt
         after = int(ask(lossy, "eth_getTransactionCount", chain_account.address, "latest"), 16)
     assert after == before + 1
-    assert chain.open_task(digest(f"lost {lost}"), GENESIS).receipt == receipt
+    assert chain.open_task(digest(f"lost {lost}"), GENESIS, DISPUTES).receipt == receipt
 
 
 def test_a_transaction_that_got_no_answer_at_all_is_found_by_the_next_call(
@@ -285,7 +296,7 @@ def test_a_transaction_that_got_no_answer_at_all_is_found_by_the_next_call(
 ):
     task = fresh_task(chain)
     with losing_answers(chain_node.settings, "eth_sendRawTransaction", 99) as lossy:
-        client = PublicChain.connect(lossy, chain.address, chain_account, chain_node.folder)
+        client = PublicChain.connect(lossy, chain.addresses, chain_account, chain_node.folder)
         with pytest.raises(NodeUnreachableError):
             client.open_round(task, 1, GENESIS)
     opened = chain.open_round(task, 1, GENESIS)
@@ -294,7 +305,7 @@ def test_a_transaction_that_got_no_answer_at_all_is_found_by_the_next_call(
 
 def test_another_account_cannot_touch_the_coordinators_task(chain, chain_node):
     stranger = Account.create()
-    client = PublicChain.connect(chain_node.settings, chain.address, stranger, chain_node.folder)
+    client = PublicChain.connect(chain_node.settings, chain.addresses, stranger, chain_node.folder)
     task = fresh_task(chain)
     with pytest.raises(TransactionRevertedError, match="RoundsNotCoordinator") as caught:
         client.open_round(task, 1, GENESIS)
@@ -303,22 +314,22 @@ def test_another_account_cannot_touch_the_coordinators_task(chain, chain_node):
 
 def test_an_account_without_funds_is_told_so(chain, chain_node):
     poor = Account.create()
-    client = PublicChain.connect(chain_node.settings, chain.address, poor, chain_node.folder)
+    client = PublicChain.connect(chain_node.settings, chain.addresses, poor, chain_node.folder)
     with pytest.raises(TransactionFailedError, match=rf"{poor.address}, whose balance is 0 ether"):
-        client.open_task(digest("poor"), GENESIS)
+        client.open_task(digest("poor"), GENESIS, DISPUTES)
 
 
 def test_a_call_above_the_gas_cap_is_not_sent(chain, chain_node, chain_account):
     capped = changed(chain_node.settings, gas_limit_cap=50_000)
-    client = PublicChain.connect(capped, chain.address, chain_account, chain_node.folder)
+    client = PublicChain.connect(capped, chain.addresses, chain_account, chain_node.folder)
     height = connect_node(capped).eth.block_number
     with pytest.raises(TransactionFailedError, match="more than the cap of 50,000"):
-        client.open_task(digest("capped"), GENESIS)
+        client.open_task(digest("capped"), GENESIS, DISPUTES)
     assert connect_node(capped).eth.block_number == height
 
 
 def test_a_connection_without_an_account_reads_but_does_not_send(chain, chain_node):
-    reader = PublicChain.connect(chain_node.settings, chain.address)
+    reader = PublicChain.connect(chain_node.settings, chain.addresses)
     task = fresh_task(chain)
     assert reader.task(task) == chain.task(task)
     with pytest.raises(ChainError, match="can only read"):
@@ -328,28 +339,28 @@ def test_a_connection_without_an_account_reads_but_does_not_send(chain, chain_no
 def test_a_dead_node_is_named_without_what_is_secret_in_its_address(chain):
     url = f"http://user:secret@127.0.0.1:{free_port()}/key?token=secret"
     with pytest.raises(NodeUnreachableError, match=r"http://127\.0\.0\.1:\d+ ") as caught:
-        PublicChain.connect(ChainSettings.model_validate({"rpc_url": url}), chain.address)
+        PublicChain.connect(ChainSettings.model_validate({"rpc_url": url}), chain.addresses)
     assert "secret" not in str(caught.value)
 
 
 def test_another_chain_than_the_configured_one_is_refused(chain, chain_node):
     with pytest.raises(WrongChainError, match="serves chain 31337, expected 1:"):
-        PublicChain.connect(changed(chain_node.settings, chain_id=1), chain.address)
+        PublicChain.connect(changed(chain_node.settings, chain_id=1), chain.addresses)
 
 
 def test_an_address_without_code_is_refused(chain_node):
     with pytest.raises(ContractMissingError, match="the chain was reset, or"):
-        PublicChain.connect(chain_node.settings, "0x" + "11" * 20)
+        PublicChain.connect(chain_node.settings, {"Rounds": "0x" + "11" * 20})
 
 
 def test_an_address_with_another_contract_is_refused(chain, chain_node):
     other = "0x" + "22" * 20
     ask(chain_node.settings, "hardhat_setCode", other, "0x6001600101")
     with pytest.raises(ContractMissingError, match="not that of this version's"):
-        PublicChain.connect(chain_node.settings, other)
+        PublicChain.connect(chain_node.settings, {"Rounds": other})
 
 
 def test_connecting_takes_less_than_a_second(chain, chain_node):
     started = time.perf_counter()
-    PublicChain.connect(chain_node.settings, chain.address)
+    PublicChain.connect(chain_node.settings, chain.addresses)
     assert time.perf_counter() - started < 1.0

@@ -13,6 +13,9 @@ from hypothesis.extra import numpy as hnp
 from blockchain.canonical import canonical_json, hash_arrays
 from strategies import run_archive
 from strategies.run_archive import ArchiveError, RunArchive, load_arrays, newest_run, read_json
+from strategies.signed_update import Opening
+
+OPENING = Opening(bytes(range(32)), bytes(range(32, 64)))
 
 ON_DISK = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 UPDATES = st.dictionaries(
@@ -35,10 +38,22 @@ def write_round(archive, number, *, save_adapter=None, state=2.0):
     return archive.prepare_round(
         number,
         manifest=lambda files: {"round": number, "files": files},
+        openings={"shop": OPENING},
         record={"seconds": 0.5},
         state={"b": np.full((2, 2), state)},
         save_adapter=save_adapter or save,
     )
+
+
+def test_openings_are_read_back_and_a_malformed_one_is_refused(tmp_path):
+    archive = RunArchive(tmp_path)
+    write_round(archive, 1)
+    assert archive.openings(1) == {"shop": OPENING}
+    path = archive.round_folder(1) / "openings.json"
+    for content in ('{"shop": {}}', '{"shop": {"update": "00", "salt": "00"}}', '{"shop": 1}'):
+        path.write_text(content)
+        with pytest.raises(ArchiveError, match=r"openings\.json was altered"):
+            archive.openings(1)
 
 
 def flipped(path, place, change):
@@ -246,6 +261,7 @@ def test_missing_files_are_named(tmp_path):
         "run.json": archive.read_run,
         "rounds/0001/manifest.json": lambda: archive.manifest(1),
         "rounds/0001/record.json": lambda: archive.record(1),
+        "rounds/0001/openings.json": lambda: archive.openings(1),
         "rounds/0001/seal.json": lambda: archive.seal(1),
         "rounds/0001/state.safetensors": lambda: archive.state(1),
         "rounds/0001/adapter/adapter_model.safetensors": lambda: archive.adapter_arrays(1),
