@@ -16,6 +16,10 @@ LOCAL = {
     "chain-port": 9000,
 }
 AGREED = {
+    "attestors": "shop",
+    "challenge-window": 60,
+    "response-window": 61,
+    "challenge-bond": 5,
     "threads": 2,
     "seed": 43,
     "organizations": "cinema,microblog,shop",
