@@ -24,7 +24,7 @@ class ChainSettings(BaseModel):
     request_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
     receipt_timeout_seconds: float = Field(default=120.0, gt=0, le=86400)
     gas_limit_cap: int = Field(
-        default=3_000_000, ge=21_000, description="No transaction may ask for more gas than this."
+        default=8_000_000, ge=21_000, description="No transaction may ask for more gas than this."
     )
 
     @property

@@ -18,6 +18,7 @@ from eth_utils.crypto import keccak
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import connect_node
 from blockchain.contract import Contract
+from blockchain.disputes import Disputes
 from blockchain.errors import RecordMismatchError, TransactionRevertedError
 from blockchain.membership import Membership
 from blockchain.merkle import Leaf, check_hash
@@ -62,7 +63,11 @@ class DisputeTerms:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task as it stands on the chain; every hash has 32 bytes."""
+    """A task as it stands on the chain; every hash has 32 bytes.
+
+    The next round builds on ``head_round``. Rounds up to ``branch_start`` that are not final were
+    left behind by a dispute.
+    """
 
     task: bytes
     coordinator: str
@@ -74,6 +79,7 @@ class TaskRecord:
     last_round: int
     head_round: int
     last_final_round: int
+    branch_start: int
     head_adapter: bytes
     opened_block: int
 
@@ -228,6 +234,11 @@ class PublicChain:
     def members(self) -> Membership:
         """The organizations and their keys."""
         return Membership(self.contracts["Registry"])
+
+    @property
+    def disputes(self) -> Disputes:
+        """Where organizations and coordinator disagree."""
+        return Disputes(self._rounds)
 
     def sent_by(self, account: LocalAccount, lock_folder: Path) -> Self:
         """Return the same contracts for another account that signs."""

@@ -8,6 +8,7 @@ from eth_account.signers.local import LocalAccount
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
+from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.own_data import load_own_data
 from client_app.own_record import OwnRecord
@@ -17,6 +18,7 @@ from client_app.request import (
     check_receipt,
     check_sealed,
     check_terms,
+    is_ignored,
     read_request,
 )
 from llm.adapters import LoraAdapter
@@ -29,6 +31,7 @@ from llm.splits import OrganizationData
 from llm.training import TrainedPart, train, training_seed
 from strategies import protocol
 from strategies.home import cache_folder, organization_folder
+from strategies.run_chain import paying_chain
 from strategies.run_parts import (
     adapter_at_scale,
     agreed_rule,
@@ -113,7 +116,23 @@ class Organization:
             deadline=int(time.time() + self._settings.round_deadline) + _SUBMISSION_SECONDS,
         )
         record.replied(signed, signed.update.digest(context.domain), arrays, metrics)
+        if is_ignored(self._chain, request, record):
+            self._submit(signed, record)
         return self._reply(signed, arrays, metrics)
+
+    def _submit(self, signed: SignedUpdate, record: OwnRecord) -> None:
+        """Put what we signed on the chain ourselves: then it cannot be left out unnoticed.
+
+        It costs gas, hence only once a reply of ours got no receipt. A failure is kept and does
+        not keep the reply itself from being sent.
+        """
+        folder = organization_folder(self._settings.home_path, self.name)
+        try:
+            chain = paying_chain(self._settings, self._chain, self._account, folder)
+            outcome = chain.disputes.submit(signed.update, signed.signature).hash.hex()
+        except ChainError as error:
+            outcome = f"{type(error).__name__}: {error}"
+        record.submitted(signed.update.round, outcome)
 
     def _trained(self, request: Request, record: OwnRecord) -> tuple[Arrays, int, dict[str, float]]:
         """Evaluate what was received and train from it; update, records used and figures."""

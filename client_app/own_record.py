@@ -189,13 +189,23 @@ class OwnRecord:
             raise ArchiveError(f"{path} was altered: it is not the update that we signed")
         return arrays
 
-    def last_replied_round(self) -> int | None:
-        """Return the last round that we replied in; ``None`` before the first."""
+    def last_reply_before(self, round_number: int) -> OwnReply | None:
+        """Return our last reply in an earlier round, if there was one."""
         rounds = [int(path.stem.removeprefix("round-")) for path in self._task.glob("round-*.json")]
-        return max(rounds, default=None)
+        earlier = max((number for number in rounds if number < round_number), default=None)
+        return None if earlier is None else self.reply_in(earlier)
 
-    def verified(self, receipt: RoundReceipt) -> None:
-        """Keep a receipt that chain and own reply bear out."""
+    def received(self, receipt: RoundReceipt, *, included: bool) -> None:
+        """Keep a receipt that the coordinator signed for our own reply.
+
+        Parameters
+        ----------
+        receipt : RoundReceipt
+            The receipt.
+        included : bool
+            Whether its proof leads to the root on the chain. One that does not is what a challenge
+            is made of.
+        """
         path = self._round(receipt.round)
         write_json(
             path,
@@ -207,9 +217,23 @@ class OwnRecord:
                     "proof": [node.hex() for node in receipt.proof],
                     "transaction": receipt.transaction,
                     "signature": receipt.signature.hex(),
+                    "included": included,
                 },
             },
         )
+
+    def submitted(self, round_number: int, outcome: str) -> None:
+        """Keep what became of putting our reply on the chain ourselves.
+
+        Parameters
+        ----------
+        round_number : int
+            The round.
+        outcome : str
+            Hash of the transaction, or why there is none.
+        """
+        path = self._round(round_number)
+        write_json(path, {**read_json(path), "submission": outcome})
 
     def closed(self, round_number: int, metrics: Mapping[str, float]) -> None:
         """Keep the final evaluation."""

@@ -167,8 +167,8 @@ def check_receipt(
     Raises
     ------
     CoordinatorError
-        If it is for something that we did not sign, its leaf is not under the sealed root, or the
-        coordinator did not sign it.
+        If it is for something that we did not sign, the coordinator did not sign it, or its leaf
+        is not under the sealed root. In the last case it is kept: it is what a challenge needs.
     """
     receipt = request.receipt
     if receipt is None:
@@ -178,19 +178,32 @@ def check_receipt(
         raise CoordinatorError(
             f"the receipt for round {receipt.round} is not for an update that we signed"
         )
-    leaf = Leaf(digest=receipt.digest, index=receipt.index, verdict=receipt.verdict)
-    if not chain.is_included(request.task, receipt.round, leaf, receipt.proof):
-        raise CoordinatorError(
-            f"our update of round {receipt.round} is not under the root sealed on chain"
-        )
     coordinator = chain.task(request.task).coordinator
+    word = receipt_digest(receipt.digest, context.domain)
     try:
-        check_signer(receipt_digest(receipt.digest, context.domain), receipt.signature, coordinator)
+        check_signer(word, receipt.signature, coordinator)
     except SignatureError as error:
         raise CoordinatorError(
             f"the receipt for round {receipt.round} is not the coordinator's: {error}"
         ) from error
-    record.verified(receipt)
+    leaf = Leaf(digest=receipt.digest, index=receipt.index, verdict=receipt.verdict)
+    included = chain.is_included(request.task, receipt.round, leaf, receipt.proof)
+    record.received(receipt, included=included)
+    if not included:
+        raise CoordinatorError(
+            f"our update of round {receipt.round} is not under the root sealed on chain"
+        )
+
+
+def is_ignored(chain: PublicChain, request: Request, record: OwnRecord) -> bool:
+    """Whether our last reply's round was sealed and we have no receipt for it.
+
+    It may have come too late, or have been dropped; from here that looks the same.
+    """
+    reply = record.last_reply_before(request.round)
+    if reply is None or reply.receipt is not None:
+        return False
+    return chain.round(request.task, reply.signed.update.round).phase.has_result
 
 
 def _complete(sent: ArrayRecord, rule: AggregationRule) -> Arrays:

@@ -1,5 +1,7 @@
 """The public chain that a run's settings name, for whoever reads and for the one who writes."""
 
+from pathlib import Path
+
 from eth_account.signers.local import LocalAccount
 
 from blockchain.chain_settings import ChainSettings
@@ -68,3 +70,27 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
 def open_reading_chain(settings: RunSettings) -> PublicChain:
     """Return the chain without a key: what an organization checks the coordinator against."""
     return connect_deployed(chain_settings(settings), settings.home_path / "chain")
+
+
+def paying_chain(
+    settings: RunSettings, chain: PublicChain, account: LocalAccount, folder: Path
+) -> PublicChain:
+    """Return the chain for an organization that pays for transactions of its own.
+
+    On the managed chain its account is given funds; elsewhere it must have them.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Name the chain.
+    chain : PublicChain
+        The contracts, as the organization reads them.
+    account : LocalAccount
+        The organization's.
+    folder : Path
+        Folder of the account's lock file.
+    """
+    if settings.chain_url == MANAGED:
+        node = chain_settings(settings)
+        fund_from_development_account(node, account.address, settings.home_path / "chain")
+    return chain.sent_by(account, folder)

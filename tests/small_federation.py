@@ -102,6 +102,7 @@ class LightChain:
                 last_round=0,
                 head_round=0,
                 last_final_round=0,
+                branch_start=0,
                 head_adapter=genesis,
                 opened_block=self._mined(b"task", task).block_number,
             )
