@@ -181,13 +181,15 @@ def deploy(
             if name in deployment.contracts:
                 continue
             deployed = _landed(name, node, settings, sender.address, deployment)
+            next_nonce = deployment.next_nonce
             if deployed is None:
                 arguments = _arguments(name, founding, deployment.addresses)
                 deployed = _deployed(name, arguments, node, settings, sender)
+                next_nonce = _next_nonce(node, settings, account.address)
             deployment = deployment.model_copy(
                 update={
                     "contracts": {**deployment.contracts, name: deployed},
-                    "next_nonce": _next_nonce(node, settings, account.address),
+                    "next_nonce": next_nonce,
                 }
             )
             _write(folder, deployment)

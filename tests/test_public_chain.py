@@ -26,6 +26,7 @@ from blockchain.errors import (
 )
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.public_chain import Phase, PublicChain, Seal, record_digest
+from blockchain.sender import Sender
 from tests.bare_node import bare_node
 from tests.chain_samples import (
     DISPUTES,
@@ -135,7 +136,7 @@ def test_a_refused_call_raises_the_contracts_own_error_with_its_values(chain):
         (lambda c, t: c.void_round(t, 1), "RoundsUnexpectedPhase"),
         (lambda c, t: c.open_round(digest("no task"), 1, GENESIS), "RoundsUnknownTask"),
         (lambda c, t: c.round(digest("no task"), 1), "RoundsUnknownTask"),
-        (lambda c, t: c.open_task(bytes(32), GENESIS, DISPUTES), "RoundsZeroHash"),
+        (lambda c, t: c.open_task(bytes(32), GENESIS, DISPUTES), "RoundsZeroValue"),
     ],
 )
 def test_each_refusal_has_its_name(chain, call, error):
@@ -223,13 +224,13 @@ def test_contract_and_python_agree_on_every_proof_and_every_corruption(chain, co
 
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
-def test_a_seal_costs_at_most_105000_gas_whatever_the_number_of_leaves(chain, count):
+def test_a_seal_with_rewards_costs_at_most_107000_gas_whatever_the_number_of_leaves(chain, count):
     task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
     receipt = chain.seal(
         task, 1, Seal(digest(f"root {count}"), count, ADAPTER, MANIFEST, ROOT, 10**18)
     )
-    assert 103_900 <= receipt.gas_used <= 105_000
+    assert 106_000 <= receipt.gas_used <= 107_000
 
 
 def test_ten_threads_sending_at_once_lose_nothing(chain):
@@ -312,11 +313,11 @@ def test_another_account_cannot_touch_the_coordinators_task(chain, chain_node):
     assert caught.value.arguments["caller"].lower() == stranger.address.lower()
 
 
-def test_an_account_without_funds_is_told_so(chain, chain_node):
+def test_an_account_without_funds_is_told_so(chain_node):
     poor = Account.create()
-    client = PublicChain.connect(chain_node.settings, chain.addresses, poor, chain_node.folder)
+    sender = Sender(connect_node(chain_node.settings), chain_node.settings, poor, chain_node.folder)
     with pytest.raises(TransactionFailedError, match=rf"{poor.address}, whose balance is 0 ether"):
-        client.open_task(digest("poor"), GENESIS, DISPUTES)
+        sender.send("a gift", {"to": poor.address, "value": 1})
 
 
 def test_a_call_above_the_gas_cap_is_not_sent(chain, chain_node, chain_account):
