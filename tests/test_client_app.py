@@ -69,7 +69,12 @@ def test_a_deployed_node_answers_for_the_organization_its_configuration_names(se
 def test_a_round_is_answered_with_an_update(settings, coordinator):
     reply = ask(protocol.TRAIN, coordinator.message(), context(settings))
     assert not reply.has_error()
-    assert set(reply.content) == {protocol.UPDATE, protocol.HEADER, protocol.METRICS}
+    assert set(reply.content) == {
+        protocol.UPDATE,
+        protocol.HEADER,
+        protocol.OPENING,
+        protocol.METRICS,
+    }
 
 
 def test_a_message_for_another_organization_is_refused(settings, coordinator):
