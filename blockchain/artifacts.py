@@ -20,7 +20,7 @@ from blockchain.errors import ArtifactError, ChainError
 from blockchain.toolchain import hardhat_command, hardhat_folder
 
 #: Contracts that the application deploys.
-CONTRACTS: Final = ("Registry", "Rounds", "Anchors")
+CONTRACTS: Final = ("Registry", "Rounds", "Anchors", "Rewards", "Unlearning")
 
 _SHIPPED: Final = Path(__file__).parent / "abi"
 

@@ -20,8 +20,9 @@ from blockchain.connection import connect_node
 from blockchain.contract import Contract
 from blockchain.disputes import Disputes
 from blockchain.errors import RecordMismatchError, TransactionRevertedError
-from blockchain.membership import Membership
+from blockchain.membership import Membership, approvals_argument
 from blockchain.merkle import Leaf, check_hash
+from blockchain.reward_pool import RewardPool
 from blockchain.sender import Sender, TransactionReceipt
 from blockchain.typed_data import Domain
 
@@ -236,6 +237,11 @@ class PublicChain:
         return Membership(self.contracts["Registry"])
 
     @property
+    def rewards(self) -> RewardPool:
+        """What tasks pay."""
+        return RewardPool(self.contracts["Rewards"])
+
+    @property
     def disputes(self) -> Disputes:
         """Where organizations and coordinator disagree."""
         return Disputes(self._rounds)
@@ -343,6 +349,57 @@ class PublicChain:
         if record.phase is not Phase.VOID:
             return self._rounds.send("voidRound", task, round)
         return self._rounds.receipt_of("RoundVoided", record.closed_block, task=task, round=round)
+
+    def attest(
+        self, task: bytes, round: int, scores: bytes, approvals: Mapping[bytes, bytes]
+    ) -> TransactionReceipt:
+        """Put on record what attestors signed of a sealed round, or find it there.
+
+        Parameters
+        ----------
+        task : bytes
+            Id of the task, 32 bytes.
+        round : int
+            The sealed round.
+        scores : bytes
+            Hash of the scores that they agree on, 32 bytes.
+        approvals : mapping of bytes to bytes
+            Signature (65 bytes) by id of the attestor.
+
+        Raises
+        ------
+        TransactionRevertedError
+            The round is not sealed, too few signed, or one of them is no attestor or did not sign.
+        RecordMismatchError
+            Attestors have signed other scores.
+        """
+        check_hash(scores, "scores")
+        stands = self.round(task, round).scores
+        if not any(stands):
+            arguments = approvals_argument(approvals)
+            return self._rounds.send("attest", task, round, scores, arguments)
+        if stands != scores:
+            raise RecordMismatchError(
+                f"round {round} is attested with scores 0x{stands.hex()}, not 0x{scores.hex()}"
+            )
+        return self._rounds.receipt_of(
+            "RoundAttested", self.attested_block(task, round) or 0, task=task, round=round
+        )
+
+    def attested_block(self, task: bytes, round: int) -> int | None:
+        """Return the block in which a round was attested; ``None`` if it was not."""
+        record = self.round(task, round)
+        if not any(record.scores):
+            return None
+        last = self._rounds.height()
+        (log,) = self._rounds.events(
+            "RoundAttested", record.closed_block, last, task=task, round=round
+        )
+        return int(log["blockNumber"])
+
+    def finalize(self, task: bytes, round: int) -> TransactionReceipt:
+        """Make an attested round count for good once its windows are over."""
+        return self._rounds.send("finalize", task, round)
 
     def task(self, task: bytes) -> TaskRecord:
         """Read a task; `TransactionRevertedError` with ``RoundsUnknownTask`` if unknown."""
