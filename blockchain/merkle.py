@@ -65,17 +65,36 @@ class Leaf:
 
 def root(leaves: Sequence[Leaf]) -> bytes:
     """Merkle root over `leaves`, 32 bytes; `EMPTY_ROOT` where there are none."""
-    level = _hashes(leaves)
+    return tree_root(_hashes(leaves))
+
+
+def proof(leaves: Sequence[Leaf], index: int) -> list[bytes]:
+    """Sibling hashes from leaf `index` up to the root, at most ``ceil(log2(n))`` of them."""
+    return tree_proof(_hashes(leaves), index)
+
+
+def verify(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
+    """Whether `proof` shows that `leaf` stands under `root`.
+
+    It does not know the number of leaves: whoever has it checks that the index lies below it.
+    A proof is taken as it comes from others, so a malformed one is simply not valid.
+    """
+    return leads_to(root, leaf.hash(), proof)
+
+
+def tree_root(hashes: Sequence[bytes]) -> bytes:
+    """Root over leaf hashes of 32 bytes, in their order; `EMPTY_ROOT` where there are none."""
+    level = list(hashes)
     while len(level) > 1:
         level = _parents(level)
     return level[0] if level else EMPTY_ROOT
 
 
-def proof(leaves: Sequence[Leaf], index: int) -> list[bytes]:
-    """Sibling hashes from leaf `index` up to the root, at most ``ceil(log2(n))`` of them."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"leaf {index} of a tree with {len(leaves)} leaves")
-    level = _hashes(leaves)
+def tree_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """Sibling hashes from leaf hash `index` up to the root; see `proof`."""
+    if not 0 <= index < len(hashes):
+        raise IndexError(f"leaf {index} of a tree with {len(hashes)} leaves")
+    level = list(hashes)
     siblings = []
     while len(level) > 1:
         if index ^ 1 < len(level):
@@ -85,15 +104,10 @@ def proof(leaves: Sequence[Leaf], index: int) -> list[bytes]:
     return siblings
 
 
-def verify(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
-    """Whether `proof` shows that `leaf` stands under `root`.
-
-    It does not know the number of leaves: whoever has it checks that the index lies below it.
-    A proof is taken as it comes from others, so a malformed one is simply not valid.
-    """
+def leads_to(root: bytes, node: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether `proof` leads from a leaf's hash, 32 bytes, to `root`; see `verify`."""
     if len(proof) > _LONGEST_PROOF or root == EMPTY_ROOT:
         return False
-    node = leaf.hash()
     for sibling in proof:
         if not isinstance(sibling, bytes) or len(sibling) != 32:
             return False

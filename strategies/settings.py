@@ -28,6 +28,9 @@ _FIELDS = {
 EMBEDDED_DATA = "embedded"
 HUB_DATA = "hub"
 
+#: ``public-validation`` where contributions are not scored.
+NO_VALIDATION = "none"
+
 
 def _kebab(name: str) -> str:
     return name.replace("_", "-")
@@ -36,6 +39,8 @@ def _kebab(name: str) -> str:
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: At least one millionth, the unit in which scores are counted.
+Nats = Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)]
 
 
 class RunSettings(BaseModel):
@@ -205,6 +210,39 @@ class RunSettings(BaseModel):
         0, ge=0, le=65535, description="Port of the managed node. 0: the first free from 8545."
     )
 
+    public_validation: str = Field(
+        EMBEDDED_DATA,
+        description="Rows on which contributions are scored: `embedded`, those of the embedded "
+        "data that no organization holds (none where `data` is not embedded); a `.jsonl` or `.csv` "
+        "of the form `data-form` by absolute path; or `none`. Without rows there are no scores and "
+        "no rewards. See [rewards](docs/rewards.md).",
+    )
+    public_validation_records: Positive = Field(
+        48, description="How many of them are drawn, the same ones every round."
+    )
+    score_method: Literal["leave-one-out", "first-order"] = Field(
+        "leave-one-out",
+        description="How contributions are scored; `first-order` estimates it from one gradient "
+        "(`ffa`, `alternating`, `fedit`).",
+    )
+    score_bound: Nats = Field(1.0, description="Largest score of an update in a round, in nats.")
+    score_tolerance: NonNegativeFloat = Field(
+        0.01,
+        le=1000,
+        description="How far, in nats, another processor's score may lie from an attestor's own.",
+    )
+    reward_per_round: int = Field(
+        1_000_000,
+        ge=0,
+        lt=2**53,
+        description="What a round pays at most, in gwei; 1,000,000 are 0.001 ether.",
+    )
+    reward_constant: Nats = Field(
+        0.01,
+        description="Nats added to a round's total score before the reward is divided by it: in a "
+        "round that gained as much in all, half of it stays unpaid.",
+    )
+
     @classmethod
     def from_run_config(cls, run_config: Mapping[str, Any]) -> Self:
         """Check a Flower run configuration.
@@ -335,6 +373,21 @@ class RunSettings(BaseModel):
             raise ValueError(
                 f"data-fields: {sorted(unknown)[0]!r}, expected some of "
                 f"{', '.join(sorted(_FIELDS[self.data_form]))} for {self.data_form}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_fit(self) -> Self:
+        where = self.public_validation
+        if where not in (EMBEDDED_DATA, NO_VALIDATION) and not Path(where).is_absolute():
+            raise ValueError(
+                f"public-validation: {where!r}, expected {EMBEDDED_DATA!r}, {NO_VALIDATION!r} or "
+                "an absolute path"
+            )
+        if self.score_method == "first-order" and self.aggregation in ("flora", "accumulators"):
+            raise ValueError(
+                "score-method 'first-order' does not go with aggregation "
+                f"{self.aggregation!r}, whose adapter changes its shape: choose 'leave-one-out'"
             )
         return self
 

@@ -164,6 +164,17 @@ def test_a_whole_number_stands_for_the_float(key):
         ({"learning-rate": 1.01}, "learning-rate"),
         ({"epochs": 1001}, "epochs"),
         ({"seed": -1}, "seed"),
+        ({"public-validation": "rows.jsonl"}, "public-validation"),
+        ({"public-validation": ""}, "public-validation"),
+        ({"public-validation": "embedded:shop"}, "public-validation"),
+        ({"public-validation-records": 0}, "public-validation-records"),
+        ({"score-bound": 0.0}, "score-bound"),
+        ({"score-bound": 1001.0}, "score-bound"),
+        ({"score-tolerance": 1001.0}, "score-tolerance"),
+        ({"reward-constant": 9e-7}, "reward-constant"),
+        ({"reward-per-round": -1}, "reward-per-round"),
+        ({"reward-per-round": 2**53}, "reward-per-round"),
+        ({"score-method": "first-order", "aggregation": "flora"}, "first-order"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_go_together_are_refused_by_name(settings, named):
