@@ -20,6 +20,7 @@ from strategies import protocol
 from strategies.home import cache_folder, foedus_home, organization_folder
 from strategies.organization_key import signing_account
 from strategies.protocol import ProtocolError
+from strategies.recomputation import EvidenceError
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
 
@@ -30,6 +31,7 @@ app = ClientApp()
 _SAYABLE = (
     ProtocolError,
     CoordinatorError,
+    EvidenceError,
     ChainError,
     SettingsError,
     BaseModelError,
@@ -65,6 +67,12 @@ def train(message: Message, context: Context) -> Message:
     return Message(_answer(message, context, "train"), reply_to=message)
 
 
+@app.evaluate("attest")
+def attest(message: Message, context: Context) -> Message:
+    """Make a sealed round again, score it and sign."""
+    return Message(_answer(message, context, "attest"), reply_to=message)
+
+
 @app.evaluate("closing")
 def closing(message: Message, context: Context) -> Message:
     """End the run."""
@@ -74,19 +82,20 @@ def closing(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context, what: str) -> RecordDict:
     with _kept_errors(_claimed_name(message), context):
         # Loads torch: a node says hello without it.
+        from client_app.attestor import Attestor  # noqa: PLC0415
         from client_app.organization import Organization  # noqa: PLC0415
 
         settings = _settings(context)
         name = _addressed(message, settings, context)
-        organization = Organization(
-            name,
-            settings,
-            open_reading_chain(settings),
-            signing_account(settings.home_path, name),
-            agreed=RunSettings.from_run_config(context.run_config),
-        )
-        content = message.content
-        return organization.train(content) if what == "train" else organization.close(content)
+        chain = open_reading_chain(settings)
+        account = signing_account(settings.home_path, name)
+        agreed = RunSettings.from_run_config(context.run_config)
+        if what == "attest":
+            attestor = Attestor(name, settings, chain, account, agreed=agreed)
+            return attestor.attest(message.content)
+        organization = Organization(name, settings, chain, account, agreed=agreed)
+        answer = organization.train if what == "train" else organization.close
+        return answer(message.content)
 
 
 def _settings(context: Context) -> RunSettings:

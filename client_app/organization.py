@@ -98,7 +98,7 @@ class Organization:
         """
         request = read_request(content, self.name, self._settings)
         record = self._record(request.task)
-        context = check_terms(self._chain, request, self._agreed)
+        context = check_terms(self._chain, request.task, request.run, self._agreed)
         check_parent(self._chain, request)
         check_receipt(self._chain, request, context, record)
         earlier = record.reply_in(request.round)
@@ -221,7 +221,7 @@ class Organization:
         """End a run: check the last receipt, evaluate base and final adapter on the test rows."""
         request = read_request(content, self.name, self._settings)
         record = self._record(request.task)
-        context = check_terms(self._chain, request, self._agreed)
+        context = check_terms(self._chain, request.task, request.run, self._agreed)
         check_sealed(self._chain, request)
         check_receipt(self._chain, request, context, record)
         data = self._data()

@@ -98,8 +98,19 @@ def read_request(content: RecordDict, organization: str, settings: RunSettings) 
     )
 
 
-def check_terms(chain: PublicChain, request: Request, settings: RunSettings) -> TaskContext:
+def check_terms(chain: PublicChain, task: bytes, run: str, settings: RunSettings) -> TaskContext:
     """Make sure that the task's terms on chain are those of the settings that we work by.
+
+    Parameters
+    ----------
+    chain : PublicChain
+        A connection that can read.
+    task : bytes
+        Id of the task, 32 bytes.
+    run : str
+        The run's name, which the terms hold.
+    settings : RunSettings
+        As the coordinator gave them to everybody.
 
     Returns
     -------
@@ -111,14 +122,14 @@ def check_terms(chain: PublicChain, request: Request, settings: RunSettings) -> 
     CoordinatorError
         If they are not.
     """
-    on_chain = chain.task(request.task)
-    ours = terms_hash(agreed_terms(settings, request.run))
+    on_chain = chain.task(task)
+    ours = terms_hash(agreed_terms(settings, run))
     if on_chain.terms != ours:
         raise CoordinatorError(
             f"the task's terms on chain are 0x{on_chain.terms.hex()}, the settings, model and "
             f"validation set that we were given make 0x{ours.hex()}"
         )
-    return TaskContext(request.task, on_chain.terms, chain.domain)
+    return TaskContext(task, on_chain.terms, chain.domain)
 
 
 def check_parent(chain: PublicChain, request: Request) -> None:

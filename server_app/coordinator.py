@@ -20,10 +20,16 @@ from server_app.summary import summarize
 from strategies import protocol
 from strategies.aggregation import AggregationRule
 from strategies.federated_lora import FederatedLora
+from strategies.rewards import RewardTerms
 from strategies.round_notary import RoundNotary
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
-from strategies.run_chain import coordinator_account, dispute_terms, open_writing_chain
+from strategies.run_chain import (
+    coordinator_account,
+    dispute_terms,
+    fund_rewards,
+    open_writing_chain,
+)
 from strategies.run_folder import run_folder
 from strategies.run_parts import (
     adapter_at_scale,
@@ -85,6 +91,7 @@ def _run(
     chain = open_writing_chain(settings)
     genesis = hash_arrays(arrays_from_adapter(rule.adapter(rule.initial_state())))
     opened = chain.open_task(terms_hash(terms), genesis, dispute_terms(settings))
+    funding = fund_rewards(chain, opened.task, settings)
     chain_seconds = time.monotonic() - chain_started
     archive.write_run({**run, "task": opened.task.hex(), "contracts": chain.addresses})
     log("task-opened", {"run": archive.name, "task": opened.task.hex(), "contract": chain.address})
@@ -108,13 +115,14 @@ def _run(
             num_rounds=rounds_left,
             timeout=settings.round_deadline,
         )
+    strategy.close_rewards(grid)
     closings = close_run(grid, strategy, log, timeout=settings.round_deadline)
     summary = summarize(
         settings=settings,
         archive=archive,
         closings=closings,
         contracts=chain.addresses,
-        opening_gas_used=opened.receipt.gas_used,
+        opening_gas_used=opened.receipt.gas_used + funding,
         seconds={
             "setup": log.logged_seconds("setup-finished"),
             "chain": chain_seconds,
@@ -179,6 +187,8 @@ def _strategy(
             max_examples=settings.records_per_round,
             norm_bound=settings.norm_bound,
             deadline=settings.round_deadline,
+            attestors=frozenset(settings.attestor_names),
+            rewards=RewardTerms.of(settings),
         ),
         save_adapter=save,
         listener=log,

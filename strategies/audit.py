@@ -8,16 +8,19 @@ from typing import Any
 from blockchain import merkle
 from blockchain.canonical import hash_arrays, hash_json
 from blockchain.errors import ChainError
-from blockchain.public_chain import PublicChain, RoundRecord, TaskRecord, record_digest
+from blockchain.public_chain import PublicChain, RoundRecord, TaskRecord
 from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,
     Contribution,
     adapter_distance,
 )
+from strategies.audit_attestation import check_attestation
 from strategies.audit_check import Check, equal
 from strategies.audit_signatures import check_signatures
+from strategies.recomputation import reward_problem
 from strategies.replies import Verdict
+from strategies.rewards import RewardTable, RewardTerms
 from strategies.round_outcome import Entry, RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, file_digests
 from strategies.run_parts import aggregation_rule
@@ -94,7 +97,12 @@ def _check_genesis(
     outcome = RoundOutcome.from_manifest(manifest)
     # No seal commits to round 0: but for the files' digests, the seed says what it must be.
     expected = RoundOutcome.unchanged(
-        round_number=0, rule=rule.name, state=state, adapter=recomputed
+        round_number=0,
+        parent_round=0,
+        rule=rule.name,
+        state=state,
+        adapter=recomputed,
+        rewards=RewardTable.empty(on_chain.task),
     )
     expected_hash = replace(expected, files=outcome.files).manifest_hash(on_chain.task)
     yield equal(0, "manifest", hash_json(manifest), expected_hash)
@@ -110,18 +118,29 @@ def _check_round(
 ) -> Iterator[Check]:
     number = on_chain.round
     manifest = archive.manifest(number)
-    record = record_digest(hash_json(manifest), bytes(32), 0)
-    yield equal(number, "manifest", record, on_chain.record)
     outcome = RoundOutcome.from_manifest(manifest)
+    # The hash of what lies there, not of how it was read: that would forgive another spelling.
+    seal = replace(outcome.seal(context.task), manifest_hash=hash_json(manifest))
+    yield equal(number, "manifest", seal.record, on_chain.record)
     yield _check_files(archive, outcome)
     yield equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
     yield equal(number, "adapter on chain", outcome.adapter, on_chain.adapter_hash)
     yield equal(number, "parent on chain", outcome.parent, on_chain.parent_adapter)
-    yield equal(number, "parent", hash_arrays(archive.adapter_arrays(number - 1)), outcome.parent)
+    yield Check(
+        number,
+        "parent round",
+        outcome.parent_round == on_chain.parent_round,
+        f"the manifest builds on round {outcome.parent_round}, the chain on "
+        f"{on_chain.parent_round}",
+    )
+    before = archive.adapter_arrays(on_chain.parent_round)
+    yield equal(number, "parent", hash_arrays(before), outcome.parent)
     yield equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
     leaves = outcome.leaves()
     yield equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
     yield from check_signatures(outcome, on_chain, context, chain)
+    yield from check_attestation(archive, outcome, on_chain, context, chain)
+    yield _check_rewards(archive, settings, outcome, context, chain)
 
     openings = archive.openings(number)
     contributions = []
@@ -136,6 +155,21 @@ def _check_round(
         yield Check(number, f"update of {entry.organization}", True)
         contributions.append(Contribution(entry.organization, entry.num_examples, update))
     yield from _check_aggregate(archive, settings, outcome, contributions)
+
+
+def _check_rewards(
+    archive: RunArchive,
+    settings: RunSettings,
+    outcome: RoundOutcome,
+    context: TaskContext,
+    chain: PublicChain,
+) -> Check:
+    parent = RoundOutcome.from_manifest(archive.manifest(outcome.parent_round))
+    attested = archive.attestation(outcome.parent_round)
+    scores = None if attested is None else attested.scores
+    terms = RewardTerms.of(settings)
+    problem = reward_problem(outcome, parent, scores, chain, context, terms)
+    return Check(outcome.round, "rewards", not problem, problem)
 
 
 def _opened(archive: RunArchive, entry: Entry, opening: Opening | None) -> Arrays:
@@ -159,7 +193,7 @@ def _check_aggregate(
         yield Check(number, "aggregate", False, "cannot be recomputed: an update is missing")
         return
     rule = _rule(settings, archive.adapter_arrays(0))
-    before = rule.restore(archive.state(number - 1))
+    before = rule.restore(archive.state(outcome.parent_round))
     if not contributions:
         unchanged = hash_arrays(before.to_arrays())
         yield equal(number, "aggregate", unchanged, outcome.state)

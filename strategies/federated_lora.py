@@ -14,6 +14,7 @@ from blockchain.canonical import hash_arrays
 from llm.factors import Arrays, arrays_from_adapter
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
+from strategies.attesting import Attesting
 from strategies.protocol import RoundReceipt
 from strategies.replies import (
     CheckedReply,
@@ -23,6 +24,7 @@ from strategies.replies import (
     check_reply,
 )
 from strategies.reply_errors import error_of
+from strategies.rewards import RewardTable
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import Entry, RoundOutcome
@@ -75,15 +77,22 @@ class FederatedLora(Strategy):
         self._opened = 0.0
         self._initial = arrays_from_adapter(rule.adapter(rule.initial_state()))
         self._round = 0
+        self._parent_round = 0
+        self._rewards = RewardTable.empty(notary.task)
+        self._attesting = Attesting(
+            archive=archive,
+            notary=notary,
+            exact=rule.tolerance == 0.0,
+            deadline=terms.deadline,
+            listener=listener,
+        )
         self._state: AggregationState = rule.initial_state()
 
     # Before the first round
 
     def begin(self) -> None:
         """Store round 0, the state the run starts from."""
-        outcome = RoundOutcome.unchanged(
-            round_number=0, rule=self._rule.name, state=self._state, adapter=self._initial
-        )
+        outcome = self._unchanged(0)
         self._prepare(outcome, self._initial, record={}, openings={})
 
     def resume(self) -> int:
@@ -116,8 +125,9 @@ class FederatedLora(Strategy):
             self._notary.confirm(outcome)
         elif last > 0:
             self._seal(outcome)
-        self._round = last
+        self._round = self._parent_round = last
         self._state = self._rule.restore(state)
+        self._rewards = outcome.rewards
         for number in range(1, last + 1):
             sealed = RoundOutcome.from_manifest(self._archive.manifest(number))
             self._receipts.update(self._notary.receipts(sealed, self._archive.seal(number)))
@@ -126,6 +136,9 @@ class FederatedLora(Strategy):
     def admit(self, participants: Iterable[Participant]) -> None:
         """Say who is invited to each round from now on."""
         self._participants = sorted(participants, key=lambda p: p.organization)
+        self._attesting.admit(
+            p for p in self._participants if p.organization in self._terms.attestors
+        )
 
     # One round, in Flower's four steps
 
@@ -133,6 +146,7 @@ class FederatedLora(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Open the round on chain and invite every organization."""
+        self.attest_last(grid)
         round_number = self._round + 1
         adapter = self.adapter_arrays()
         parent = hash_arrays(adapter)
@@ -175,10 +189,12 @@ class FederatedLora(Strategy):
         checked = [result.judged(reply) for reply in checked]
         outcome = RoundOutcome.of(
             round_number=round_number,
+            parent_round=self._parent_round,
             rule=self._rule.name,
             parent=hash_arrays(self.adapter_arrays()),
             state=result.state,
             adapter=adapter,
+            rewards=self._rewards,
             entries=self._entries(
                 checked, submitted, {} if aggregate is None else aggregate.weights
             ),
@@ -202,7 +218,7 @@ class FederatedLora(Strategy):
             },
         )
         self._seal(outcome)
-        self._round = round_number
+        self._round = self._parent_round = round_number
         return protocol.array_record(adapter), None
 
     def configure_evaluate(
@@ -225,6 +241,51 @@ class FederatedLora(Strategy):
                 "rule": self._rule.name,
                 "organizations": [p.organization for p in self._participants],
             },
+        )
+
+    # Attestations and rewards
+
+    def attest_last(self, grid: Grid) -> None:
+        """Have the last sealed round attested, and count what it earned; once is enough.
+
+        What it earned is sealed with the round that follows.
+        """
+        if self._parent_round == 0 or self._rewards.round >= self._parent_round:
+            return
+        scores = self._attesting.attest(self._parent_round, grid)
+        if scores is not None:
+            self._rewards = self._rewards.after(scores, self._terms.rewards)
+
+    def close_rewards(self, grid: Grid) -> None:
+        """Seal what the last round earned, in a round of its own that nobody trains in.
+
+        Nothing is left to a next round that never comes. Where the last round earned nothing, or
+        was not attested, there is nothing to seal.
+        """
+        self.attest_last(grid)
+        sealed = RoundOutcome.from_manifest(self._archive.manifest(self._parent_round)).rewards
+        if self._rewards.amounts == sealed.amounts:
+            return
+        round_number = self._round + 1
+        self._notary.open_round(round_number, hash_arrays(self.adapter_arrays()))
+        outcome = self._prepare(
+            self._unchanged(round_number),
+            self.adapter_arrays(),
+            record={"metrics": {}},
+            openings={},
+        )
+        self._seal(outcome)
+        self._round = self._parent_round = round_number
+        self.attest_last(grid)
+
+    def _unchanged(self, round_number: int) -> RoundOutcome:
+        return RoundOutcome.unchanged(
+            round_number=round_number,
+            parent_round=self._parent_round,
+            rule=self._rule.name,
+            state=self._state,
+            adapter=self.adapter_arrays(),
+            rewards=self._rewards,
         )
 
     # What the closing message needs

@@ -1,11 +1,13 @@
 """The messages between coordinator and organizations: their kinds, records and keys.
 
-Three kinds of message, each answered once:
+Four kinds of message, each answered once:
 
 ``query.hello``
     Which organizations does this node serve?
 ``train``
     One round: the global adapter and the round's terms; answered by update, signature, metrics.
+``evaluate.attest``
+    To attestors: all that a sealed round was made of; answered by scores and signature.
 ``evaluate.closing``
     The end of a run: the last round's receipt and the final adapter; answered by the final
     evaluation. Nothing is left for a next message that never comes.
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 HELLO = "query.hello"
 TRAIN = "train"
+ATTEST = "evaluate.attest"
 CLOSING = "evaluate.closing"
 
 #: Keys of the records in a message's content.
@@ -34,6 +37,9 @@ METRICS = "metrics"
 ORGANIZATIONS = "organizations"
 
 T = TypeVar("T")
+
+#: Serialization of an entry that is a whole safetensors file.
+_FILE = "safetensors"
 
 #: An ``.npy`` header is a few dozen bytes and padded to 64; more is not one of ours.
 _MAX_NPY_HEADER = 1024
@@ -116,6 +122,27 @@ def array_record(arrays: Mapping[str, NDArray[np.float32]]) -> ArrayRecord:
     return ArrayRecord({name: Array(np.ascontiguousarray(arrays[name])) for name in sorted(arrays)})
 
 
+def file_record(files: Mapping[str, bytes]) -> ArrayRecord:
+    """Return safetensors files as a record, in sorted order."""
+    return ArrayRecord(
+        {name: Array("uint8", (len(files[name]),), _FILE, files[name]) for name in sorted(files)}
+    )
+
+
+def read_files(record: ArrayRecord) -> dict[str, bytes]:
+    """Return the content of files; what is in it is for others to check.
+
+    Raises
+    ------
+    ProtocolError
+        If an entry is no file.
+    """
+    for name, array in record.items():
+        if array.stype != _FILE:
+            raise ProtocolError(f"{name[:120]!r}: serialized as {array.stype[:64]!r}, no file")
+    return {name: array.data for name, array in record.items()}
+
+
 def decode_array(array: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read one float32 array of known shape from an untrusted record.
 
@@ -184,6 +211,11 @@ def digest(header: Mapping[str, Any], key: str) -> bytes:
 def signature(header: Mapping[str, Any], key: str) -> bytes:
     """Return a header's signature of 65 bytes, or raise :class:`ProtocolError`."""
     return _sized(header, key, 65)
+
+
+def data(header: Mapping[str, Any], key: str) -> bytes:
+    """Return a header's bytes, however many, or raise :class:`ProtocolError`."""
+    return _entry(header, key, bytes)
 
 
 def _sized(header: Mapping[str, Any], key: str, size: int) -> bytes:

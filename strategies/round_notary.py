@@ -10,10 +10,11 @@ from blockchain import merkle
 from blockchain.errors import ChainWasResetError, RecordMismatchError
 from blockchain.merkle import organization_id
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import PublicChain, Seal
+from blockchain.public_chain import PublicChain
 from blockchain.typed_data import sign_digest
 from strategies.protocol import RoundReceipt
 from strategies.round_outcome import RoundOutcome
+from strategies.scores import ScoreTable
 from strategies.signed_update import TaskContext
 
 
@@ -62,7 +63,7 @@ class RoundNotary:
             If the round is sealed with anything else, or the transaction fails.
         """
         started = time.monotonic()
-        seal = self._seal_of(outcome)
+        seal = outcome.seal(self.task)
         receipt = self._chain.seal(self.task, outcome.round, seal)
         opening = self._chain.opening(self.task, outcome.round)
         seconds = self._opening_seconds + time.monotonic() - started
@@ -94,12 +95,53 @@ class RoundNotary:
                 "not know it: the chain was reset, and a run cannot go on without its rounds; "
                 "start a new one"
             )
-        expected = self._seal_of(outcome).record
+        expected = outcome.seal(self.task).record
         if record.record != expected:
             raise RecordMismatchError(
                 f"round {outcome.round} is sealed with the record 0x{record.record.hex()}, what "
                 f"lies on disk makes 0x{expected.hex()}"
             )
+
+    def head_round(self) -> int:
+        """Return the round that the next one builds on; 0 for the genesis adapter."""
+        return self._chain.task(self.task).head_round
+
+    def attest(
+        self, outcome: RoundOutcome, scores: ScoreTable, signatures: Mapping[str, bytes]
+    ) -> dict[str, Any]:
+        """Put what attestors signed on the chain; what landed before a crash is taken up.
+
+        Parameters
+        ----------
+        outcome : RoundOutcome
+            The sealed round.
+        scores : ScoreTable
+            What they agree on.
+        signatures : mapping of str to bytes
+            By name of the attestor.
+
+        Returns
+        -------
+        dict
+            ``transaction``, ``block``, ``gas_used``, and the ``seconds`` it took.
+        """
+        started = time.monotonic()
+        approvals = {organization_id(name): word for name, word in signatures.items()}
+        receipt = self._chain.attest(self.task, outcome.round, scores.hash(), approvals)
+        return {
+            "transaction": receipt.hash.hex(),
+            "block": receipt.block_number,
+            "gas_used": receipt.gas_used,
+            "seconds": time.monotonic() - started,
+        }
+
+    def attestors_needed(self) -> int:
+        """Return how many attestors an attestation needs."""
+        return self._chain.members.attestor_threshold()
+
+    def key_of(self, organization: str) -> str:
+        """Return the address of an organization's key now."""
+        return self._chain.members.key_of(organization_id(organization))
 
     def keys(self, organization: str, round_number: int) -> list[str]:
         """Return the keys that were an organization's since a round was opened."""
@@ -147,12 +189,3 @@ class RoundNotary:
             # Of two, the one that came as a reply.
             if entry.signature
         }
-
-    def _seal_of(self, outcome: RoundOutcome) -> Seal:
-        leaves = outcome.leaves()
-        return Seal(
-            updates_root=merkle.root(leaves),
-            leaf_count=len(leaves),
-            adapter_hash=outcome.adapter,
-            manifest_hash=outcome.manifest_hash(self.task),
-        )

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockchain.canonical import hash_arrays, hash_json
-from blockchain.merkle import Leaf, check_hash, organization_id
+from blockchain.merkle import Leaf, check_hash, organization_id, root
 from blockchain.model_update import ModelUpdate
+from blockchain.public_chain import Seal
 from llm.factors import Arrays
 from strategies.aggregation import AggregationState
 from strategies.replies import CheckedReply, Verdict
+from strategies.rewards import RewardTable
 from strategies.signed_update import TaskContext
 
 MANIFEST_VERSION = 2
@@ -128,6 +130,8 @@ class RoundOutcome:
     ----------
     round : int
         The round.
+    parent_round : int
+        The round it builds on; 0 for the state that the run starts from.
     rule : str
         Name of the aggregation rule.
     parent, adapter : bytes
@@ -140,17 +144,21 @@ class RoundOutcome:
     absent : mapping of str to str
         Who did not reply, and why: ``late``, ``failed``, or ``unsigned`` for a reply that its
         sender did not sign for this round.
+    rewards : RewardTable
+        What each organization has earned in the rounds before this one.
     files : mapping of str to str
         SHA-256 of every file of adapter and state as stored, hexadecimal by relative path.
     """
 
     round: int
+    parent_round: int
     rule: str
     parent: bytes
     adapter: bytes
     state: bytes
     entries: tuple[Entry, ...]
     absent: Mapping[str, str]
+    rewards: RewardTable
     files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -158,35 +166,48 @@ class RoundOutcome:
         cls,
         *,
         round_number: int,
+        parent_round: int,
         rule: str,
         parent: bytes,
         state: AggregationState,
         adapter: Arrays,
+        rewards: RewardTable,
         entries: Iterable[Entry],
         absent: Mapping[str, str],
     ) -> "RoundOutcome":
         """Put together what a round came to."""
         return cls(
             round=round_number,
+            parent_round=parent_round,
             rule=rule,
             parent=parent,
             adapter=hash_arrays(adapter),
             state=hash_arrays(state.to_arrays()),
             entries=tuple(sorted(entries, key=lambda entry: (entry.organization, entry.digest))),
             absent=dict(absent),
+            rewards=rewards,
         )
 
     @classmethod
     def unchanged(
-        cls, *, round_number: int, rule: str, state: AggregationState, adapter: Arrays
+        cls,
+        *,
+        round_number: int,
+        parent_round: int,
+        rule: str,
+        state: AggregationState,
+        adapter: Arrays,
+        rewards: RewardTable,
     ) -> "RoundOutcome":
         """Return the outcome of a round in which nobody took part."""
         return cls.of(
             round_number=round_number,
+            parent_round=parent_round,
             rule=rule,
             parent=hash_arrays(adapter),
             state=state,
             adapter=adapter,
+            rewards=rewards,
             entries=(),
             absent={},
         )
@@ -197,12 +218,14 @@ class RoundOutcome:
             "version": MANIFEST_VERSION,
             "task": task.hex(),
             "round": self.round,
+            "parent-round": self.parent_round,
             "rule": self.rule,
             "parent": self.parent.hex(),
             "adapter": self.adapter.hex(),
             "state": self.state.hex(),
             "updates": [entry.to_json() for entry in self.entries],
             "absent": dict(self.absent),
+            "rewards": self.rewards.to_json(),
             "files": dict(self.files),
         }
 
@@ -222,12 +245,14 @@ class RoundOutcome:
                 )
             return cls(
                 round=int(manifest["round"]),
+                parent_round=int(manifest["parent-round"]),
                 rule=str(manifest["rule"]),
                 parent=bytes.fromhex(manifest["parent"]),
                 adapter=bytes.fromhex(manifest["adapter"]),
                 state=bytes.fromhex(manifest["state"]),
                 entries=tuple(Entry.from_json(entry) for entry in manifest["updates"]),
                 absent={str(k): str(v) for k, v in manifest["absent"].items()},
+                rewards=RewardTable.from_json(manifest["rewards"]),
                 files={str(k): str(v) for k, v in manifest["files"].items()},
             )
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -236,6 +261,18 @@ class RoundOutcome:
     def manifest_hash(self, task: bytes) -> bytes:
         """Return the hash of the manifest's canonical encoding."""
         return hash_json(self.manifest(task))
+
+    def seal(self, task: bytes) -> Seal:
+        """Return what the round is sealed with."""
+        leaves = self.leaves()
+        return Seal(
+            updates_root=root(leaves),
+            leaf_count=len(leaves),
+            adapter_hash=self.adapter,
+            manifest_hash=self.manifest_hash(task),
+            rewards_root=self.rewards.root(),
+            rewards_total=self.rewards.total,
+        )
 
     def leaves(self) -> list[Leaf]:
         """Return the Merkle leaves: one for each signed update."""

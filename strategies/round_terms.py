@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from strategies.rewards import RewardTerms
+
 
 @dataclass(frozen=True)
 class Participant:
@@ -35,10 +37,16 @@ class RoundTerms:
     norm_bound : float
         The largest Frobenius norm of an update that counts; 0 for none.
     deadline : float
-        Seconds a round waits for replies.
+        Seconds a round waits for replies, and an attestor is waited for.
+    attestors : frozenset of str
+        Organizations that attest.
+    rewards : RewardTerms
+        What a round pays.
     """
 
     min_organizations: int
     max_examples: int
     norm_bound: float
     deadline: float
+    attestors: frozenset[str]
+    rewards: RewardTerms

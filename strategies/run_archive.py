@@ -13,6 +13,7 @@
             state.safetensors    the aggregation rule's state after the round
             adapter/             the global adapter as a PEFT folder
             seal.json            the transaction, once its receipt was checked
+            attestation.json     scores and signatures of the attestors, then their transaction
         summary.json             the result, once the run has ended
 
 A round's folder is complete before its seal is sent; ``seal.json`` follows the receipt. A killed
@@ -24,6 +25,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from blockchain.canonical import canonical_json, hash_arrays
 from blockchain.durable_file import sync_folder, write_durably
 from blockchain.merkle import check_hash
 from llm.json_nesting import check_nesting
+from strategies.scores import ScoreTable
 from strategies.signed_update import Opening
 
 AnyArrays = dict[str, NDArray[Any]]
@@ -43,6 +46,25 @@ AnyArrays = dict[str, NDArray[Any]]
 
 class ArchiveError(RuntimeError):
     """A run's folder lacks something, or holds something other than was written."""
+
+
+@dataclass(frozen=True)
+class ArchivedAttestation:
+    """What attestors said of a round.
+
+    Parameters
+    ----------
+    scores : ScoreTable
+        The contribution scores that they agree on.
+    signatures : mapping of str to bytes
+        By name of the attestor, 65 bytes each.
+    landed : dict or None
+        Its transaction, once that was confirmed.
+    """
+
+    scores: ScoreTable
+    signatures: Mapping[str, bytes]
+    landed: dict[str, Any] | None
 
 
 class RunArchive:
@@ -253,6 +275,38 @@ class RunArchive:
     def seal(self, round_number: int) -> dict[str, Any]:
         """Return a round's seal."""
         return read_json(self.round_folder(round_number) / "seal.json")
+
+    def write_attestation(
+        self,
+        round_number: int,
+        scores: ScoreTable,
+        signatures: Mapping[str, bytes],
+        landed: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note what attestors said of a round: before it is sent, and again once it landed."""
+        write_json(
+            self.round_folder(round_number) / "attestation.json",
+            {
+                "scores": scores.to_json(),
+                "signatures": {name: word.hex() for name, word in signatures.items()},
+                "landed": None if landed is None else dict(landed),
+            },
+        )
+
+    def attestation(self, round_number: int) -> ArchivedAttestation | None:
+        """Return what attestors said of a round; ``None`` if they have not yet."""
+        path = self.round_folder(round_number) / "attestation.json"
+        if not path.exists():
+            return None
+        entry = read_json(path)
+        try:
+            return ArchivedAttestation(
+                scores=ScoreTable.from_json(entry["scores"]),
+                signatures={str(n): bytes.fromhex(w) for n, w in entry["signatures"].items()},
+                landed=entry["landed"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArchiveError(f"{path} was altered: {error}") from error
 
     def state(self, round_number: int) -> AnyArrays:
         """Return the rule's state after a round."""

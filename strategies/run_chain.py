@@ -9,6 +9,7 @@ from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import DisputeTerms, PublicChain
+from strategies.rewards import RewardTerms
 from strategies.settings import RunSettings
 from strategies.simulated_members import admit_missing, founding
 
@@ -41,6 +42,13 @@ def dispute_terms(settings: RunSettings) -> DisputeTerms:
         response_window=settings.response_window,
         bond=settings.challenge_bond * 10**9,
     )
+
+
+def fund_rewards(chain: PublicChain, task: bytes, settings: RunSettings) -> int:
+    """Give a task's pool all that its rounds can pay at most; gas used, 0 where it has it."""
+    most = settings.rounds * RewardTerms.of(settings).pool
+    receipt = chain.rewards.fund(task, most)
+    return 0 if receipt is None else receipt.gas_used
 
 
 def open_writing_chain(settings: RunSettings) -> PublicChain:

@@ -27,6 +27,7 @@ from llm.adapters import save_adapter
 from llm.factors import arrays_from_adapter
 from strategies import protocol
 from strategies.federated_lora import FederatedLora
+from strategies.rewards import RewardTerms
 from strategies.round_notary import RoundNotary
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
@@ -52,6 +53,10 @@ def in_round_one(answer: Callable[[RecordDict, Signer], RecordDict | Error | Non
     return lambda content, number, sign: answer(content, sign) if number == 1 else content
 
 
+#: Files that hold times or heights.
+_TIMED = {"record.json", "seal.json", "run.json", "attestation.json"}
+
+
 class KilledError(BaseException):
     """Stands for SIGKILL: no `except Exception` sees it, and nothing after it runs."""
 
@@ -72,6 +77,7 @@ class LightChain:
     tasks: dict[bytes, TaskRecord] = field(default_factory=dict)
     records: dict[tuple[bytes, int], RoundRecord] = field(default_factory=dict)
     submitted: dict[tuple[bytes, int], dict[bytes, bytes]] = field(default_factory=dict)
+    attested: dict[tuple[bytes, int], int] = field(default_factory=dict)
     height: int = 0
 
     @property
@@ -84,6 +90,29 @@ class LightChain:
 
     def keys_between(self, organization: bytes, first_block: int, last_block: int) -> list[str]:
         return [account_of(n).address for n in NAMES if organization_id(n) == organization]
+
+    def attestor_threshold(self) -> int:
+        return 2
+
+    def key_of(self, organization: bytes) -> str:
+        (key,) = self.keys_between(organization, 0, 0)
+        return key
+
+    def attested_block(self, task: bytes, round: int) -> int | None:
+        return self.attested.get((task, round))
+
+    def attest(
+        self, task: bytes, round: int, scores: bytes, approvals: Mapping[bytes, bytes]
+    ) -> TransactionReceipt:
+        receipt = self._mined(b"attest", task, round)
+        record = self.round(task, round)
+        if any(record.scores):
+            assert record.scores == scores
+            return receipt
+        assert len(approvals) >= self.attestor_threshold()
+        self.records[task, round] = replace(record, scores=scores)
+        self.attested[task, round] = receipt.block_number
+        return receipt
 
     def submissions(self, task: bytes, round: int) -> dict[bytes, bytes]:
         return self.submitted.get((task, round), {})
@@ -260,6 +289,8 @@ class Federation:
         What organizations do instead of the honest thing.
     killed_at : str, optional
         Stage of round 2 at which the coordinator dies, one of `STAGES`.
+    attestors : tuple of str, optional
+        Who attests, with a made-up loss: see `made_up_loss`.
     """
 
     STAGES = (
@@ -278,6 +309,7 @@ class Federation:
         settings: RunSettings | None = None,
         behaviours: Mapping[str, Behaviour] | None = None,
         killed_at: str | None = None,
+        attestors: tuple[str, ...] = (),
     ) -> None:
         self.settings = settings or small_settings()
         self.chain = chain
@@ -310,6 +342,8 @@ class Federation:
                 max_examples=self.settings.records_per_round,
                 norm_bound=self.settings.norm_bound,
                 deadline=60.0,
+                attestors=frozenset(attestors),
+                rewards=RewardTerms.of(self.settings),
             ),
             save_adapter=self._save_adapter,
             listener=self._listen,
@@ -346,7 +380,7 @@ class Federation:
         return {
             path.relative_to(self.archive.folder).as_posix(): path.read_bytes()
             for path in sorted(self.archive.folder.rglob("*"))
-            if path.is_file() and path.name not in {"record.json", "seal.json", "run.json"}
+            if path.is_file() and path.name not in _TIMED
         }
 
     def _organization(self, name: str) -> Callable[[Message], Message | None]:

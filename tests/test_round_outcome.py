@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from blockchain import merkle
 from strategies.replies import Verdict
+from strategies.rewards import RewardTable
 from strategies.round_outcome import Entry, RoundOutcome
 
 TASK = bytes(range(32))
@@ -28,6 +29,7 @@ ENTRIES = st.builds(
 OUTCOMES = st.builds(
     RoundOutcome,
     round=st.integers(0, 10_000),
+    parent_round=st.integers(0, 10_000),
     rule=st.sampled_from(["ffa", "flora"]),
     parent=HASH,
     adapter=HASH,
@@ -36,8 +38,17 @@ OUTCOMES = st.builds(
         lambda entries: tuple(sorted(entries, key=lambda e: e.organization))
     ),
     absent=st.dictionaries(NAME, st.sampled_from(["late", "failed"]), max_size=3),
+    rewards=st.builds(
+        RewardTable,
+        task=st.just(TASK),
+        round=st.integers(0, 10_000),
+        amounts=st.dictionaries(st.sampled_from(["shop", "cinema"]), st.integers(0, 2**90)),
+    ),
     files=st.dictionaries(NAME, st.text("0123456789abcdef", min_size=64, max_size=64), max_size=3),
 )
+
+
+FIELDS = (*("round", "parent_round", "rule", "parent", "adapter", "state", "absent", "rewards"),)
 
 
 @given(OUTCOMES)
@@ -50,7 +61,7 @@ def test_a_manifest_is_read_back_with_every_bit_of_every_weight(outcome):
 @given(OUTCOMES, st.data())
 def test_no_field_can_change_without_the_manifests_hash(outcome, data):
     before = outcome.manifest_hash(TASK)
-    field = data.draw(st.sampled_from(["round", "rule", "parent", "adapter", "state", "absent"]))
+    field = data.draw(st.sampled_from(FIELDS))
     other = data.draw(OUTCOMES)
     changed = replace(outcome, **{field: getattr(other, field)})
     assert (changed.manifest_hash(TASK) == before) == (changed == outcome)
@@ -102,7 +113,7 @@ def test_a_manifest_that_lacks_a_field_or_holds_another_type_is_refused(outcome,
     ids=str,
 )
 def test_a_line_of_a_manifest_that_is_not_in_order_is_refused(change):
-    outcome = RoundOutcome(1, "ffa", TASK, TASK, TASK, (ENTRY,), {}, {})
+    outcome = RoundOutcome(1, 0, "ffa", TASK, TASK, TASK, (ENTRY,), {}, RewardTable.empty(TASK), {})
     manifest = outcome.manifest(TASK)
     manifest["updates"] = [{**manifest["updates"][0], **change}]
     with pytest.raises(ValueError):

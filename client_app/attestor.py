@@ -1,0 +1,143 @@
+"""An attestor at work: makes a round again, scores it, and signs what it found."""
+
+import time
+
+from eth_account.signers.local import LocalAccount
+from flwr.app import MetricRecord, RecordDict
+
+from blockchain.canonical import canonical_json
+from blockchain.public_chain import PublicChain
+from blockchain.typed_data import sign_digest
+from client_app.request import CoordinatorError, check_terms
+from llm.base_model import load_base_model
+from strategies import protocol
+from strategies.attesting import attestation_of, read_scores
+from strategies.contributions import ScoredRound, first_order, leave_one_out, score_table
+from strategies.home import cache_folder
+from strategies.protocol import ProtocolError
+from strategies.public_validation import public_validation_set
+from strategies.recomputation import RecomputedRound, recompute
+from strategies.rewards import RewardTerms
+from strategies.round_evidence import RoundEvidence
+from strategies.round_outcome import RoundOutcome
+from strategies.run_parts import agreed_rule, base_model_settings
+from strategies.scores import ScoreTable, agrees, micro_nats
+from strategies.settings import RunSettings
+from strategies.validation_loss import loss_gradient, validation_loss
+
+#: Stands for the validation set's hash where contributions are not scored.
+_NO_VALIDATION = bytes(32)
+
+
+class Attestor:
+    """One organization as an attestor, in one process.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    settings : RunSettings
+        The run's settings.
+    chain : PublicChain
+        A connection that can read.
+    account : LocalAccount
+        The organization's signing key.
+    agreed : RunSettings, optional
+        As for :class:`client_app.organization.Organization`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: RunSettings,
+        chain: PublicChain,
+        account: LocalAccount,
+        *,
+        agreed: RunSettings | None = None,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._agreed = agreed or settings
+        self._chain = chain
+        self._account = account
+        self._cache = cache_folder(settings.home_path)
+
+    def attest(self, content: RecordDict) -> RecordDict:
+        """Make a sealed round again, score it, and sign: its own scores, or near enough proposed.
+
+        Returns
+        -------
+        RecordDict
+            The scores, the signature over them and the round, and the seconds it took.
+
+        Raises
+        ------
+        ProtocolError, CoordinatorError, EvidenceError
+            If the message is malformed, the round cannot be made again from it, or the scores
+            proposed are further from our own than the terms allow: then nothing is signed.
+        """
+        started = time.monotonic()
+        header = content.config_records.get(protocol.HEADER)
+        if header is None:
+            raise ProtocolError("a message without a header")
+        if self._name not in self._agreed.attestor_names:
+            raise CoordinatorError(f"{self._name} is no attestor by the terms")
+        task, run = protocol.digest(header, "task"), protocol.text(header, "run")
+        context = check_terms(self._chain, task, run, self._agreed)
+        evidence = RoundEvidence.from_records(content)
+        made = recompute(
+            evidence,
+            agreed_rule(self._settings),
+            self._chain,
+            context,
+            RewardTerms.of(self._settings),
+        )
+        scores = self._scored(evidence.outcome, made, task)
+        if "proposed-scores" in header:
+            scores = self._near_enough(scores, protocol.data(header, "proposed-scores"))
+        attestation = attestation_of(evidence.outcome, task, self._name, scores)
+        signature = sign_digest(attestation.digest(context.domain), self._account)
+        return RecordDict(
+            {
+                protocol.HEADER: protocol.header_record(
+                    {"scores": canonical_json(scores.to_json()), "signature": signature}
+                ),
+                protocol.METRICS: MetricRecord({"attest-seconds": time.monotonic() - started}),
+            }
+        )
+
+    def _scored(self, outcome: RoundOutcome, made: RecomputedRound, task: bytes) -> ScoreTable:
+        """Score a round on the public validation set; all zero where there is none."""
+        settings = self._settings
+        validation = public_validation_set(settings, self._cache)
+        found: dict[str, int] = {}
+        if validation is not None and made.contributions:
+            base = load_base_model(base_model_settings(settings), self._cache)
+            scored = ScoredRound(
+                agreed_rule(settings), made.state, outcome.round, made.contributions
+            )
+            if settings.score_method == "first-order":
+                gradient = loss_gradient(base, validation.records, settings)
+                found = first_order(scored, gradient, bound=settings.score_bound)
+            else:
+                loss = validation_loss(base, validation.records, settings)
+                found = leave_one_out(scored, loss, bound=settings.score_bound)
+        return score_table(
+            found,
+            settings.organization_names,
+            task=task,
+            round=outcome.round,
+            validation=_NO_VALIDATION if validation is None else validation.hash(),
+            method=settings.score_method,
+        )
+
+    def _near_enough(self, own: ScoreTable, content: bytes) -> ScoreTable:
+        """Return the scores proposed, if they are ours as far as processors differ."""
+        try:
+            proposed = read_scores(content)
+        except ValueError as error:
+            raise ProtocolError(f"proposed-scores: {error}") from error
+        reasons = agrees(own, proposed, micro_nats(self._settings.score_tolerance))
+        if reasons:
+            raise CoordinatorError(f"the scores proposed are not ours: {reasons[0]}")
+        return proposed

@@ -1,0 +1,188 @@
+"""All that a sealed round was made of, so that an attestor can make it again.
+
+The coordinator sends it to the attestors over the channel that training uses; they hold every piece
+of it against the public chain before they believe it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from blockchain.canonical import canonical_json
+from llm.factors import Arrays
+from llm.json_nesting import check_nesting
+from strategies import protocol
+from strategies.protocol import ProtocolError
+from strategies.round_outcome import RoundOutcome
+from strategies.run_archive import AnyArrays, RunArchive
+from strategies.scores import ScoreTable
+from strategies.signed_update import Opening
+
+#: Keys of the records in an attestor's message, beside the header.
+_EVIDENCE = "evidence"
+_FILES = "files"
+
+#: Names of the files in it.
+_STATE = "state"
+_AFTER = "after"
+_UPDATE = "update/"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RoundEvidence:
+    """What a round was made of, as the coordinator says.
+
+    Parameters
+    ----------
+    outcome : RoundOutcome
+        The round's manifest, read.
+    parent : RoundOutcome
+        The manifest of the round it builds on; round 0's for the first.
+    state : dict of str to ndarray
+        The rule's state before the round; empty where that is the initial one.
+    after : dict of str to ndarray
+        The rule's state after it, where no two processors compute it alike; otherwise empty.
+    openings : mapping of str to Opening
+        Of the accepted updates, by organization.
+    updates : mapping of str to dict of str to ndarray
+        The accepted updates, by organization.
+    parent_scores : ScoreTable or None
+        The attested scores of the round it builds on, whose rewards this round seals.
+    """
+
+    outcome: RoundOutcome
+    parent: RoundOutcome
+    state: AnyArrays
+    after: AnyArrays
+    openings: Mapping[str, Opening]
+    updates: Mapping[str, Arrays]
+    parent_scores: ScoreTable | None
+
+    @classmethod
+    def of_archive(cls, archive: RunArchive, round_number: int, *, exact: bool) -> "RoundEvidence":
+        """Collect the evidence of a round on disk.
+
+        Parameters
+        ----------
+        archive : RunArchive
+            The run.
+        round_number : int
+            The round.
+        exact : bool
+            Whether every processor computes the rule's state alike.
+        """
+        outcome = RoundOutcome.from_manifest(archive.manifest(round_number))
+        parent = outcome.parent_round
+        openings = archive.openings(round_number)
+        attested = archive.attestation(parent)
+        return cls(
+            outcome=outcome,
+            parent=RoundOutcome.from_manifest(archive.manifest(parent)),
+            state=archive.state(parent) if parent else {},
+            after={} if exact else archive.state(round_number),
+            openings=openings,
+            updates={
+                name: archive.load_update(opening.update_hash) for name, opening in openings.items()
+            },
+            parent_scores=None if attested is None else attested.scores,
+        )
+
+    def to_records(self, task: bytes) -> dict[str, Any]:
+        """Lay the evidence out as records of a message."""
+        names = sorted(self.openings)
+        entries: dict[str, Any] = {
+            "manifest": canonical_json(self.outcome.manifest(task)),
+            "parent-manifest": canonical_json(self.parent.manifest(task)),
+            "organizations": names,
+            "update-hashes": [self.openings[name].update_hash for name in names],
+            "salts": [self.openings[name].salt for name in names],
+        }
+        if self.parent_scores is not None:
+            entries["parent-scores"] = canonical_json(self.parent_scores.to_json())
+        files = {_UPDATE + name: _packed(self.updates[name]) for name in names}
+        for name, state in ((_STATE, self.state), (_AFTER, self.after)):
+            if state:
+                files[name] = _packed(state)
+        return {_EVIDENCE: ConfigRecord(entries), _FILES: protocol.file_record(files)}
+
+    @classmethod
+    def from_records(cls, content: RecordDict) -> "RoundEvidence":
+        """Read evidence strictly: nothing is believed yet, but everything has its form.
+
+        Raises
+        ------
+        ProtocolError
+            If a record is missing, or of another form.
+        """
+        header = content.config_records.get(_EVIDENCE)
+        files = content.array_records.get(_FILES)
+        if header is None or files is None:
+            raise ProtocolError("a message without evidence")
+        names = _list_of(header, "organizations", str)
+        hashes, salts = _list_of(header, "update-hashes", bytes), _list_of(header, "salts", bytes)
+        if not len(names) == len(set(names)) == len(hashes) == len(salts):
+            raise ProtocolError("evidence: organizations, update-hashes and salts do not match")
+        if any(len(value) != 32 for value in hashes + salts):
+            raise ProtocolError("evidence: expected hashes and salts of 32 bytes")
+        contents = protocol.read_files(files)
+        expected = {_UPDATE + name for name in names}
+        if contents.keys() - {_STATE, _AFTER} != expected:
+            raise ProtocolError(f"evidence: {len(contents)} files for {len(expected)} updates")
+        try:
+            return cls(
+                outcome=RoundOutcome.from_manifest(_document(header, "manifest")),
+                parent=RoundOutcome.from_manifest(_document(header, "parent-manifest")),
+                state=_unpacked(contents[_STATE]) if _STATE in contents else {},
+                after=_unpacked(contents[_AFTER]) if _AFTER in contents else {},
+                openings={
+                    name: Opening(update_hash, salt)
+                    for name, update_hash, salt in zip(names, hashes, salts, strict=True)
+                },
+                updates={name: _unpacked(contents[_UPDATE + name]) for name in names},
+                parent_scores=(
+                    ScoreTable.from_json(_document(header, "parent-scores"))
+                    if "parent-scores" in header
+                    else None
+                ),
+            )
+        except ValueError as error:
+            raise ProtocolError(f"evidence: {error}") from error
+
+
+def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    # safetensors writes an array's buffer as it lies: a transposed view would be stored wrong.
+    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+
+
+def _unpacked(content: bytes) -> AnyArrays:
+    try:
+        return dict(load(content))
+    except SafetensorError as error:
+        raise ValueError(f"not a readable safetensors file: {error}") from error
+
+
+def _document(header: ConfigRecord, key: str) -> Any:
+    content = protocol.data(header, key)
+    text = content.decode("utf-8")
+    check_nesting(text)
+    document = json.loads(text)
+    # The hash is of the canonical form; another form of the same would not have it.
+    if not isinstance(document, dict) or canonical_json(document) != content:
+        raise ValueError(f"{key} is not a JSON object in canonical form")
+    return document
+
+
+def _list_of(header: ConfigRecord, key: str, kind: type[T]) -> list[T]:
+    value: Any = header.get(key)
+    if not isinstance(value, list) or not all(type(entry) is kind for entry in value):
+        raise ProtocolError(f"evidence: {key}: expected a list of {kind.__name__}")
+    return value
