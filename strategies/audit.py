@@ -18,6 +18,7 @@ from strategies.aggregation import (
 from strategies.audit_attestation import check_attestation
 from strategies.audit_check import Check, equal
 from strategies.audit_signatures import check_signatures
+from strategies.public_validation import VALIDATION_TERM
 from strategies.recomputation import reward_problem
 from strategies.replies import Verdict
 from strategies.rewards import RewardTable, RewardTerms
@@ -78,7 +79,12 @@ def audit(
 
 def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[str, Any]) -> Check:
     """Hold the settings by which the audit recomputes against the terms hashed on chain."""
-    stated = terms_of(settings, run=archive.name, model_fingerprint=terms["model-fingerprint"])
+    # What the base model and the validation set hash to is not among the settings.
+    hashed = {key: terms[key] for key in (VALIDATION_TERM,) if key in terms}
+    stated = {
+        **terms_of(settings, run=archive.name, model_fingerprint=terms["model-fingerprint"]),
+        **hashed,
+    }
     differences = differing_terms(terms, stated)
     return Check(0, "settings", not differences, "; ".join(differences[:3]))
 

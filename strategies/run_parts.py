@@ -16,6 +16,7 @@ from llm.model_source import (
 from llm.training_settings import TrainingSettings
 from strategies.aggregation import RULES, AggregationRule, AggregationSettings
 from strategies.home import cache_folder
+from strategies.public_validation import public_validation_set, validation_terms
 from strategies.settings import RunSettings
 from strategies.terms import terms_of
 
@@ -93,8 +94,12 @@ def agreed_terms(settings: RunSettings, run: str) -> Mapping[str, Any]:
     run : str
         The run's name.
     """
-    path = base_model_path(base_model_settings(settings), cache_folder(settings.home_path))
-    return terms_of(settings, run=run, model_fingerprint=model_fingerprint(path))
+    cache = cache_folder(settings.home_path)
+    path = base_model_path(base_model_settings(settings), cache)
+    return {
+        **terms_of(settings, run=run, model_fingerprint=model_fingerprint(path)),
+        **validation_terms(public_validation_set(settings, cache)),
+    }
 
 
 @lru_cache(maxsize=1)
