@@ -8,6 +8,7 @@ interface Vm {
     function roll(uint256 blockNumber) external;
     function warp(uint256 timestamp) external;
     function deal(address account, uint256 balance) external;
+    function etch(address account, bytes calldata code) external;
     function addr(uint256 secretKey) external pure returns (address);
     function sign(uint256 secretKey, bytes32 digest)
         external
