@@ -26,9 +26,22 @@ class ChainSettings(BaseModel):
     gas_limit_cap: int = Field(
         default=8_000_000, ge=21_000, description="No transaction may ask for more gas than this."
     )
+    low_balance_transactions: int = Field(
+        default=50,
+        ge=0,
+        description="Warn when the balance covers fewer transactions than this; 0: never.",
+    )
+    event_range_blocks: int = Field(
+        default=1000, ge=1, le=100_000, description="Blocks asked for events at once, at most."
+    )
 
     @property
     def shown_url(self) -> str:
         """Address without what may be secret in it: user, password, path and query."""
-        url = urlsplit(str(self.rpc_url))
-        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], "", "", ""))
+        return without_secrets(str(self.rpc_url))
+
+
+def without_secrets(address: str) -> str:
+    """Keep of a URL its scheme, host and port: the rest may hold a password or an access key."""
+    url = urlsplit(address)
+    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], "", "", ""))

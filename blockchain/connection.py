@@ -1,14 +1,17 @@
 """A connection to an EVM node, checked before it is used."""
 
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast
 
 import requests
 from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
-from blockchain.chain_settings import ChainSettings
-from blockchain.errors import NodeUnreachableError, WrongChainError
+from blockchain.chain_settings import ChainSettings, without_secrets
+from blockchain.errors import ChainError, NodeUnreachableError, WrongChainError
+from blockchain.reverts import nodes_words
 
 # Calls that change nothing and may be asked again. Transactions are not among them: whoever sends
 # one looks first whether it landed.
@@ -58,7 +61,40 @@ def connect_node(settings: ChainSettings) -> Web3:
 
 def unreachable(settings: ChainSettings, error: Exception) -> NodeUnreachableError:
     """Say that the node did not answer; the library's own text may hold the address' secrets."""
+    return _unreachable(settings.shown_url, error)
+
+
+@contextmanager
+def answers_of(node: Web3, asked: str) -> Iterator[None]:
+    """Turn what goes wrong while asking the node into errors of ours.
+
+    Parameters
+    ----------
+    node : Web3
+        The connection asked.
+    asked : str
+        What for, for messages.
+
+    Raises
+    ------
+    NodeUnreachableError
+        The node did not answer.
+    ChainError
+        It answered with an error, or with something that is no answer.
+    """
+    try:
+        yield
+    except requests.RequestException as error:
+        provider = cast(HTTPProvider, node.provider)
+        raise _unreachable(without_secrets(str(provider.endpoint_uri)), error) from error
+    except Web3Exception as error:
+        raise ChainError(
+            f"{asked}: the node answered with an error: {nodes_words(error)}"
+        ) from error
+
+
+def _unreachable(place: str, error: Exception) -> NodeUnreachableError:
     return NodeUnreachableError(
-        f"no Ethereum node answers at {settings.shown_url} ({type(error).__name__}): "
+        f"no Ethereum node answers at {place} ({type(error).__name__}): "
         "start it (`foedus chain start` for the managed one) or check the address"
     )

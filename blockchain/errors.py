@@ -64,6 +64,10 @@ class NodeError(ChainError):
     """The managed node could not be started or stopped."""
 
 
+class ChainFileError(ChainError):
+    """A file kept about a chain holds something else than was written to it."""
+
+
 class KeyFileError(ChainError):
     """A key file is missing, readable by others, too weak, or does not open."""
 

@@ -1,33 +1,41 @@
 """Sends transactions of one account: in order, each once, and never believed without a receipt."""
 
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Any, Final, cast
 
 import requests
-from eth_account.datastructures import SignedTransaction
 from eth_account.signers.local import LocalAccount
-from eth_typing import BlockNumber
+from eth_utils.address import to_canonical_address
+from eth_utils.crypto import keccak
 from filelock import FileLock, Timeout
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
+from blockchain.balance_watch import WATCH
+from blockchain.block_hashes import block_hash
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import unreachable
-from blockchain.errors import TransactionFailedError, TransactionRevertedError
+from blockchain.delivery import Delivery
+from blockchain.errors import ChainError, TransactionFailedError
+from blockchain.in_flight import AccountRecord, InFlight, InFlightFile, WaitingProcess
 from blockchain.reverts import is_revert, nodes_words, reverted
 
 # State may change between the estimate and the block, by the price of a fresh word or two.
 _GAS_HEADROOM: Final = 1.25
-_SUBMIT_ATTEMPTS: Final = 4
 _POLL_SECONDS: Final = 0.05
-_REPEATED: Final[tuple[Literal["from", "to", "data", "gas"], ...]] = ("from", "to", "data", "gas")
+#: How long a node may be behind what is known to have landed.
+_CATCH_UP_SECONDS: Final = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,11 @@ class Sender:
     """One account on one connection; its transactions take their nonces in turn.
 
     Threads of a process take turns by a lock in memory, processes by one on a file, so that any
-    number of them may send from the account at once.
+    number of them may send from the account at once. A transaction is on this machine's disk
+    before it is sent (:mod:`blockchain.in_flight`). What a process that was killed, or that waited
+    in vain, left there is looked up by whoever sends next: it is found, or sent again as the very
+    same bytes, and waited for. If it is what was to be sent now (the same receiver, value and
+    data), its receipt is the answer, and nothing is sent twice.
 
     Parameters
     ----------
@@ -81,7 +93,8 @@ class Sender:
     account : LocalAccount
         Account that signs.
     lock_folder : Path
-        Folder for the lock file, the same for every process that uses the account.
+        Folder for the lock file and the record of what is in flight, the same for every process
+        that uses the account.
     """
 
     def __init__(
@@ -90,9 +103,12 @@ class Sender:
         self._node = node
         self._settings = settings
         self._account = account
+        self._delivery = Delivery(node, settings, account.address)
         self._thread_turn = threading.Lock()
+        self._settling = threading.Lock()
+        self._found: dict[str, tuple[float, TxReceipt]] = {}
         self._lock_file = lock_folder / f"{account.address}.lock"
-        self._next_nonce = 0
+        self._file = InFlightFile(lock_folder, account.address, settings.chain_id)
 
     @property
     def address(self) -> str:
@@ -117,27 +133,199 @@ class Sender:
             It was refused by the node, or did not land in time.
         NodeUnreachableError
             The node is gone. Whether the transaction landed is not known: ask again later.
+        ChainFileError
+            The record of what is in flight is not readable. Nothing was sent.
         """
-        try:
-            prepared = self._prepared(call, transaction)
-            with self._turn():
-                pending = self._node.eth.get_transaction_count(self._account.address, "pending")
-                # A node behind a load balancer may not know yet what another has accepted.
-                nonce = max(pending, self._next_nonce)
-                prepared["nonce"] = Nonce(nonce)
-                signed = self._account.sign_transaction(cast(dict[str, Any], prepared))
-                self._submit(call, signed)
-                self._next_nonce = nonce + 1
-            receipt = self._receipt(call, signed.hash)
+        request = _request_hash(transaction)
+        started = time.monotonic()
+        with self._explained(call):
+            while True:
+                genesis = self._genesis()
+                self._settle(genesis)
+                found = self._found.get(request)
+                # Only what was found meanwhile: the same may be wanted once more later.
+                if found is not None and found[0] >= started:
+                    return TransactionReceipt.of(found[1])
+                # Only now: what was in flight may change what the call costs, or that it passes.
+                prepared = self._prepared(call, transaction)
+                entry = self._placed(call, prepared, request, genesis)
+                if entry is not None:
+                    break
+            [receipt] = self._awaited([entry])
             if receipt["status"] != 1:
-                self._raise_reason(call, prepared, receipt)
+                self._delivery.raise_reason(call, prepared, receipt)
+        WATCH.sent(self._node, self._settings, self.address, receipt)
+        return TransactionReceipt.of(receipt)
+
+    def settle(self) -> None:
+        """Find or complete what earlier processes left in flight.
+
+        Sending does this too. Call it before reading a state that what is in flight may change.
+
+        Raises
+        ------
+        TransactionFailedError, NodeUnreachableError, ChainFileError
+            As for `send`.
+        """
+        with self._explained("what was in flight"):
+            self._settle(self._genesis())
+
+    def _settle(self, genesis: str) -> None:
+        """Complete what nobody waits for, and keep the receipts of what succeeded, by request."""
+        # Other threads wait meanwhile: what they are about to send may be just what is found.
+        with self._settling:
+            record = self._file.read()
+            if record is None or not record.needs_care(genesis):
+                return
+            with self._turn():
+                adopted = self._adopted(genesis)
+            for entry, receipt in zip(adopted, self._awaited(adopted), strict=True):
+                if receipt["status"] == 1:
+                    self._found[entry.request_hash] = (time.monotonic(), receipt)
+                    _log.info("%s was left in flight, and landed", entry.call)
+                else:
+                    _log.warning("%s was left in flight, and the contract refused it", entry.call)
+
+    def _adopted(self, genesis: str) -> list[InFlight]:
+        """Take over what nobody waits for, sent again where need be. In turn."""
+        record = self._file.read()
+        if record is None:
+            return []
+        if record.genesis_hash != genesis:
+            self._write(AccountRecord(chain_id=record.chain_id, genesis_hash=genesis))
+            for entry in record.transactions:
+                _warn_dropped(entry, f"the chain was reset, its first block is {genesis[:18]}...")
+            return []
+        # Asked first: what lands after this has no nonce below it.
+        used = self._node.eth.get_transaction_count(self._account.address, "latest")
+        dropped, adopted = [], []
+        for entry in record.transactions:
+            if not entry.abandoned:
+                continue
+            reason = self._sent_again(entry, used)
+            if reason:
+                dropped.append(entry)
+                _warn_dropped(entry, reason)
+            else:
+                adopted.append(entry.model_copy(update={"waiting": WaitingProcess.this()}))
+        self._write(record.without(dropped).put(adopted))
+        return adopted
+
+    def _sent_again(self, entry: InFlight, used: int) -> str:
+        """Make sure that the node has a transaction; say why it cannot, or nothing."""
+        if self._delivery.landed(entry):
+            return ""
+        if entry.nonce < used:
+            return "another transaction of the account has its nonce"
+        try:
+            self._delivery.submit(entry)
+        except TransactionFailedError as error:
+            return str(error)
+        return ""
+
+    def _placed(self, call: str, prepared: TxParams, request: str, genesis: str) -> InFlight | None:
+        """Note a transaction and hand it to the node; None where something is to settle first."""
+        with self._turn():
+            record = self._file.read()
+            if record is None:
+                record = AccountRecord(chain_id=self._settings.chain_id, genesis_hash=genesis)
+            if record.needs_care(genesis):
+                return None
+            nonce, record = self._next_nonce(record)
+            prepared["nonce"] = Nonce(nonce)
+            signed = self._account.sign_transaction(cast(dict[str, Any], prepared))
+            entry = InFlight(
+                nonce=nonce,
+                transaction_hash="0x" + bytes(signed.hash).hex(),
+                raw="0x" + bytes(signed.raw_transaction).hex(),
+                call=call,
+                request_hash=request,
+                waiting=WaitingProcess.this(),
+            )
+            self._write(record.put([entry]))
+            try:
+                self._delivery.submit(entry)
+            except TransactionFailedError:
+                # The node said no, and does not have it: the nonce is free again.
+                self._write(record)
+                raise
+            except BaseException:
+                # What became of it is not known: whoever sends next looks.
+                self._write(record.put([entry]).given_up([entry]))
+                raise
+            return entry
+
+    def _next_nonce(self, record: AccountRecord) -> tuple[int, AccountRecord]:
+        """Choose the nonce; the record comes back changed where the chain took blocks back."""
+        deadline = time.monotonic() + _CATCH_UP_SECONDS
+        while True:
+            pending = self._node.eth.get_transaction_count(self._account.address, "pending")
+            # A node behind a load balancer may not know yet what another has accepted.
+            if pending >= record.next_nonce:
+                break
+            if time.monotonic() > deadline:
+                _log.warning(
+                    "%s had nonce %d on the chain, and now the node's next is %d: blocks were "
+                    "taken back",
+                    self.address,
+                    record.next_nonce - 1,
+                    pending,
+                )
+                record = record.model_copy(update={"next_nonce": pending})
+                break
+            time.sleep(_POLL_SECONDS)
+        taken = {entry.nonce for entry in record.transactions}
+        nonce = int(pending)
+        while nonce in taken:
+            nonce += 1
+        return nonce, record
+
+    def _awaited(self, entries: list[InFlight]) -> list[TxReceipt]:
+        """Wait for each in turn, and take it out of the record with its receipt."""
+        receipts: list[TxReceipt] = []
+        try:
+            for entry in entries:
+                receipts.append(self._delivery.receipt(entry))
+                self._note(partial(AccountRecord.landed, entry=entry))
+        except BaseException:
+            self._note(lambda record: record.given_up(entries[len(receipts) :]))
+            raise
+        return receipts
+
+    def _note(self, change: Callable[[AccountRecord], AccountRecord]) -> None:
+        """Change the record, if that can be: what stays in it is looked up again anyway."""
+        try:
+            with self._turn():
+                record = self._file.read()
+                if record is not None:
+                    self._write(change(record))
+        except (ChainError, OSError) as error:
+            _log.warning("what %s has in flight could not be noted: %s", self.address, error)
+
+    def _write(self, record: AccountRecord) -> None:
+        try:
+            self._file.write(record)
+        except OSError as error:
+            raise TransactionFailedError(
+                f"{self._file.path} could not be written ({error.strerror}): not sent"
+            ) from error
+
+    def _genesis(self) -> str:
+        genesis = block_hash(self._node, 0)
+        if genesis is None:
+            raise TransactionFailedError("the node has no first block yet: not sent")
+        return genesis
+
+    @contextmanager
+    def _explained(self, call: str) -> Iterator[None]:
+        try:
+            yield
         except requests.RequestException as error:
             raise unreachable(self._settings, error) from error
         except Web3Exception as error:
             raise TransactionFailedError(
                 f"{call}: the node answered with an error: {nodes_words(error)}"
             ) from error
-        return TransactionReceipt.of(receipt)
 
     def _prepared(self, call: str, transaction: TxParams) -> TxParams:
         prepared: TxParams = {
@@ -153,7 +341,7 @@ class Sender:
         except Web3RPCError as error:
             if is_revert(error):
                 raise reverted(call, error) from error
-            raise self._refused(call, error) from error
+            raise self._delivery.refused(call, error) from error
         cap = self._settings.gas_limit_cap
         if estimate > cap:
             raise TransactionFailedError(
@@ -183,69 +371,20 @@ class Sender:
                 "from the same account: not sent"
             ) from error
 
-    def _submit(self, call: str, signed: SignedTransaction) -> None:
-        """Hand the transaction to the node, again if need be: the same bytes count only once."""
-        for attempt in range(_SUBMIT_ATTEMPTS):
-            try:
-                self._node.eth.send_raw_transaction(signed.raw_transaction)
-            except requests.RequestException:
-                if attempt + 1 == _SUBMIT_ATTEMPTS:
-                    raise
-                time.sleep(_POLL_SECONDS * 4**attempt)
-            except Web3Exception as error:
-                # "Already known" and "nonce too low" are what a second try hears when the first
-                # one landed; Hardhat also answers with an error to what it mines as reverted.
-                if self._knows(signed.hash):
-                    return
-                raise self._refused(call, error) from error
-            else:
-                return
 
-    def _knows(self, transaction_hash: HexBytes) -> bool:
-        try:
-            self._node.eth.get_transaction(transaction_hash)
-        except TransactionNotFound:
-            return False
-        return True
+def _request_hash(transaction: TxParams) -> str:
+    """Hash what is asked for: receiver, value and data, whatever nonce and fees it is sent with."""
+    receiver = to_canonical_address(transaction["to"]) if "to" in transaction else b""
+    value = int(transaction.get("value", 0)).to_bytes(32)
+    data = bytes(HexBytes(transaction.get("data", b"")))
+    return "0x" + keccak(len(receiver).to_bytes(1) + receiver + value + data).hex()
 
-    def _receipt(self, call: str, transaction_hash: HexBytes) -> TxReceipt:
-        """Wait until the receipt's block has its confirmations and is still the same block."""
-        deadline = time.monotonic() + self._settings.receipt_timeout_seconds
-        while True:
-            try:
-                receipt = self._node.eth.get_transaction_receipt(transaction_hash)
-            except TransactionNotFound:
-                pass
-            else:
-                height = receipt["blockNumber"] + self._settings.confirmations - 1
-                if self._node.eth.block_number >= height:
-                    again = self._node.eth.get_transaction_receipt(transaction_hash)
-                    if again["blockHash"] == receipt["blockHash"]:
-                        return again
-            if time.monotonic() > deadline:
-                raise TransactionFailedError(
-                    f"{call}: transaction 0x{bytes(transaction_hash).hex()} is not confirmed after "
-                    f"{self._settings.receipt_timeout_seconds:g} s; it may still land"
-                )
-            time.sleep(_POLL_SECONDS)
 
-    def _raise_reason(self, call: str, sent: TxParams, receipt: TxReceipt) -> NoReturn:
-        """Ask again why it was reverted.
-
-        On the state before its block, and if it passes there, on the one after: what refused it
-        may be an earlier transaction of the same block.
-        """
-        asked = cast(TxParams, {key: sent[key] for key in _REPEATED if key in sent})
-        for block in (receipt["blockNumber"] - 1, receipt["blockNumber"]):
-            try:
-                self._node.eth.call(asked, BlockNumber(block))
-            except ContractLogicError as error:
-                raise reverted(call, error) from error
-        raise TransactionRevertedError(call, "reverted in its block, not when asked again", {})
-
-    def _refused(self, call: str, error: Web3Exception) -> TransactionFailedError:
-        balance = self._node.eth.get_balance(self._account.address)
-        return TransactionFailedError(
-            f"{call}: the node refused the transaction of {self.address}, whose balance is "
-            f"{balance / 1e18:g} ether: {nodes_words(error)}"
-        )
+def _warn_dropped(entry: InFlight, reason: str) -> None:
+    _log.warning(
+        "%s (nonce %d, transaction %s) was in flight and is dropped: %s",
+        entry.call,
+        entry.nonce,
+        entry.transaction_hash,
+        reason,
+    )

@@ -16,9 +16,9 @@ _START_SECONDS = 30.0
 
 
 @contextmanager
-def bare_node(log: Path) -> Iterator[ChainSettings]:
-    """Run a node for as long as the context lasts."""
-    port = free_port()
+def bare_node(log: Path, port: int | None = None) -> Iterator[ChainSettings]:
+    """Run a node for as long as the context lasts, on a free port unless one is named."""
+    port = port or free_port()
     settings = ChainSettings.model_validate({"rpc_url": f"http://127.0.0.1:{port}"})
     command = hardhat_command("node", "--hostname", "127.0.0.1", "--port", str(port))
     with log.open("wb") as output:
