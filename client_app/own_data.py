@@ -11,9 +11,9 @@ from llm.datasets import (
     load_organization,
 )
 from llm.embedded_data import ORGANIZATIONS
-from llm.forms import ChatForm, Form, PromptCompletionForm, TextLabelForm
 from llm.rows import DataError
 from llm.splits import OrganizationData
+from strategies.row_form import row_form
 from strategies.settings import EMBEDDED_DATA, HUB_DATA, RunSettings
 
 
@@ -59,7 +59,7 @@ def data_settings(settings: RunSettings, organization: str) -> DataSettings:
             source=EmbeddedSource.model_validate({"organization": name}),
         )
     fields = settings.data_field_names
-    form = _form(settings)
+    form = row_form(settings)
     if kind == HUB_DATA:
         path, _, config = name.partition(":")
         return DataSettings(
@@ -88,22 +88,3 @@ def data_settings(settings: RunSettings, organization: str) -> DataSettings:
 @lru_cache(maxsize=16)
 def _whole(settings: RunSettings, organization: str, cache: Path) -> OrganizationData:
     return load_organization(data_settings(settings, organization), cache)
-
-
-def _form(settings: RunSettings) -> Form:
-    fields = settings.data_field_names
-    match settings.data_form:
-        case "text-label":
-            return TextLabelForm(
-                text=fields.get("text", "text"),
-                label=fields.get("label", "label"),
-                words=settings.label_words,
-                template=settings.data_template,
-            )
-        case "prompt-completion":
-            return PromptCompletionForm(
-                prompt=fields.get("prompt", "prompt"),
-                completion=fields.get("completion", "completion"),
-            )
-        case "chat":
-            return ChatForm(messages=fields.get("messages", "messages"))

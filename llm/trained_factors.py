@@ -115,6 +115,23 @@ class TrainedFactors:
                 total += float(np.add.reduce(np.square(gradient)))
         return math.sqrt(total)
 
+    def gradients(self) -> Arrays:
+        """Return the accumulated gradients of the trained factors' leading rows and columns.
+
+        Under PEFT's names, in the values as they are sent: the scale is no part of b.
+        """
+        rank = self._part.rank
+        gradients: Arrays = {}
+        for suffix, flat, whole in (
+            (A_SUFFIX, self._a, [f.a[:rank] for f in self._start.values()]),
+            (B_SUFFIX, self._b, [f.b[:, :rank] for f in self._start.values()]),
+        ):
+            if flat is not None and flat.grad is not None:
+                pieces = self._values(flat.grad, whole)
+                names = (name + suffix for name in self._start)
+                gradients |= dict(zip(names, pieces, strict=True))
+        return gradients
+
     def trained(self) -> dict[str, LoraFactors]:
         """Return every layer's leading pair (rank rows and columns) as it is now."""
         rank = self._part.rank
@@ -152,7 +169,7 @@ class TrainedFactors:
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     @staticmethod
-    def _values(flat: nn.Parameter | None, start: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _values(flat: Tensor | None, start: Sequence[np.ndarray]) -> list[np.ndarray]:
         if flat is None:
             return [array.copy() for array in start]
         values = flat.detach().cpu().numpy()
