@@ -5,6 +5,7 @@ compare with their own and sign the same. Where the one that leads fails, the ne
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,12 @@ class Attesting:
         if stored is not None and stored.landed is not None:
             return stored.scores
         if stored is None:
+            started = time.monotonic()
             words = self._asked(outcome, grid)
+            self._listener(
+                "attestors-answered",
+                {"round": round_number, "seconds": time.monotonic() - started},
+            )
             needed = self._notary.attestors_needed()
             if len(words) < needed:
                 self._listener(
