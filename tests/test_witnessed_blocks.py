@@ -1,4 +1,4 @@
-"""What an organization saw of the chain: noted at every message, and held against it at the next."""
+"""What an organization saw of the chain: noted at every message, held against it at the next."""
 
 import json
 
