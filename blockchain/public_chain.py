@@ -228,6 +228,11 @@ class PublicChain:
         return {name: contract.address for name, contract in self.contracts.items()}
 
     @property
+    def sender_address(self) -> str:
+        """Address of the account that signs; `ChainError` where there is none."""
+        return self._rounds.sender.address
+
+    @property
     def domain(self) -> Domain:
         """Where signatures about rounds count."""
         return Domain(self._rounds.settings.chain_id, self.address)

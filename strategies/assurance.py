@@ -28,7 +28,7 @@ ORPHANED: Final = "orphaned"
 FAILED: Final = "failed"
 
 #: Which checks each level asks for, by how their names begin; all others belong to ``sealed``.
-_SIGNED: Final = ("signature of ", "submission on chain")
+_SIGNED: Final = ("signature of ", "submission on chain", "receipt of ")
 _RECOMPUTED: Final = ("update of ", "weights", "aggregate", "rewards")
 _ATTESTED: Final = ("attestation",)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client_app.cli import chain, generation, run, verification
+from client_app.cli import chain, challenge, generation, run, verification
 from client_app.cli.output import report
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("verify")(verification.verify)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
 app.add_typer(chain.app, name="chain")
+app.add_typer(challenge.app, name="challenge")
 
 
 def _version(wanted: bool) -> None:
@@ -67,6 +68,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from llm.model_source import BaseModelError
     from llm.registry import RegistryError
     from llm.rows import DataError
+    from strategies.challenges import ChallengeError
     from strategies.run_archive import ArchiveError
     from strategies.settings import SettingsError
 
@@ -76,6 +78,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         AdapterError,
         BaseModelError,
         CacheError,
+        ChallengeError,
         DataError,
         RegistryError,
         ArchiveError,
