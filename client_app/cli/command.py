@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client_app.cli import chain, challenge, generation, run, verification
+from client_app.cli import chain, challenge, generation, rewards, run, verification
 from client_app.cli.output import report
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
 app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
+app.add_typer(rewards.app, name="rewards")
 
 
 def _version(wanted: bool) -> None:
