@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client_app.cli import chain, challenge, generation, rewards, run, verification
+from client_app.cli import chain, challenge, generation, keys, members, rewards, run, verification
 from client_app.cli.output import report
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("deploy")(chain.deploy)
 app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
+app.add_typer(members.app, name="members")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:
@@ -64,6 +66,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     # Looked up only when something was raised: importing these costs seconds.
     from blockchain.errors import ChainError
     from client_app.cli.local_superlink import SuperLinkError
+    from client_app.key_rotation import RotationError
     from llm.adapters import AdapterError
     from llm.cached_folder import CacheError
     from llm.model_source import BaseModelError
@@ -82,6 +85,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         ChallengeError,
         DataError,
         RegistryError,
+        RotationError,
         ArchiveError,
         SettingsError,
     )
