@@ -9,13 +9,15 @@ import requests
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import decode_hex
 from web3 import Web3
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
 from web3.types import Wei
 
 from blockchain.artifacts import load
+from blockchain.block_hashes import block_hash
 from blockchain.chain_settings import ChainSettings
-from blockchain.connection import unreachable
+from blockchain.connection import answers_of, unreachable
 from blockchain.errors import ChainError, ContractMissingError, RecordMismatchError
 from blockchain.reverts import nodes_words, reverted
 from blockchain.sender import Sender, TransactionReceipt
@@ -166,6 +168,22 @@ class Contract:
             return int(self.node.eth.block_number)
         except requests.RequestException as error:
             raise unreachable(self.settings, error) from error
+
+    def block_hash(self, height: int) -> bytes | None:
+        """Return the hash of the block at a height, 32 bytes; ``None`` above the head."""
+        with answers_of(self.node, f"the block at height {height}"):
+            found = block_hash(self.node, height)
+        return None if found is None else decode_hex(found)
+
+    def time(self) -> int:
+        """Return the time of the chain's last block, seconds since the epoch."""
+        with answers_of(self.node, "the last block"):
+            return int(self.node.eth.get_block("latest")["timestamp"])
+
+    def balance(self, account: str) -> int:
+        """Return what an account has, wei."""
+        with answers_of(self.node, f"the balance of {account}"):
+            return int(self.node.eth.get_balance(to_checksum_address(account)))
 
     def _missing(self) -> ContractMissingError:
         return ContractMissingError(

@@ -47,6 +47,31 @@ class Challenge:
     by_receipt: bool
 
 
+@dataclass(frozen=True)
+class FiledChallenge:
+    """A challenge as it was filed, and what became of it.
+
+    Parameters
+    ----------
+    round : int
+        The challenged round.
+    digest : bytes
+        Digest of the update that is said to be missing, 32 bytes.
+    organization : bytes
+        Whose update it is, 32 bytes.
+    challenge : Challenge
+        The challenge now.
+    block : int
+        Block in which it was filed, the last time where it was filed anew.
+    """
+
+    round: int
+    digest: bytes
+    organization: bytes
+    challenge: Challenge
+    block: int
+
+
 class Disputes:
     """The contract ``Rounds``, where organizations and coordinator disagree.
 
@@ -58,6 +83,38 @@ class Disputes:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
+
+    def filed(self, task: bytes, first_block: int) -> list[FiledChallenge]:
+        """Return every challenge of a task, by round and digest.
+
+        Parameters
+        ----------
+        task : bytes
+            Id of the task, 32 bytes.
+        first_block : int
+            Where to begin looking: the block in which the task was opened.
+        """
+        check_hash(task, "task")
+        logs = self._contract.events(
+            "OmissionChallenged", first_block, self._contract.height(), task=task
+        )
+        # A challenge by receipt takes the place of one by submission: the last one counts.
+        last = {(int(log["args"]["round"]), bytes(log["args"]["digest"])): log for log in logs}
+        return [
+            FiledChallenge(
+                round=number,
+                digest=digest,
+                organization=bytes(log["args"]["organization"]),
+                challenge=self.challenge_of(task, number, digest),
+                block=int(log["blockNumber"]),
+            )
+            for (number, digest), log in sorted(last.items(), key=lambda item: item[0])
+        ]
+
+    def submission_of(self, task: bytes, round: int, organization: bytes) -> bytes | None:
+        """Return the digest that an organization put on the chain in a round, if it did."""
+        digest = bytes(self._contract.read("submissionOf", task, round, organization))
+        return digest if any(digest) else None
 
     def submit(self, update: ModelUpdate, signature: bytes) -> TransactionReceipt:
         """Put a signed update on the chain, whoever pays for it.

@@ -225,6 +225,10 @@ class Membership:
         """Whether an organization is an attestor."""
         return bool(self._contract.read("isAttestor", organization))
 
+    def role_holders(self, role: bytes) -> list[str]:
+        """Return the accounts with a role, sorted."""
+        return sorted(str(account) for account in self._contract.read("roleHolders", role))
+
     def threshold(self) -> int:
         """Return how many members a change needs."""
         return int(self._contract.read("threshold"))

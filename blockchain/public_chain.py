@@ -5,6 +5,7 @@ Start here: `PublicChain.connect`, then `open_task`, and for each round `open_ro
 same values is found there, and its first receipt returned.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -242,6 +243,11 @@ class PublicChain:
         return genesis_hash(self.node, self._rounds.settings)
 
     @property
+    def sender_address(self) -> str:
+        """Address of the account that signs; `ChainError` where there is none."""
+        return self._rounds.sender.address
+
+    @property
     def domain(self) -> Domain:
         """Where signatures about rounds count."""
         return Domain(self._rounds.settings.chain_id, self.address)
@@ -431,6 +437,26 @@ class PublicChain:
     def rounds(self, task: bytes) -> list[RoundRecord]:
         """Read every round opened so far, in order."""
         return [self.round(task, number + 1) for number in range(self.task(task).last_round)]
+
+    def paused(self) -> bool:
+        """Whether opening rounds is paused."""
+        return bool(self._rounds.read("paused"))
+
+    def block_hash(self, height: int) -> bytes | None:
+        """Return the hash of the block at a height, 32 bytes; ``None`` above the head."""
+        return self._rounds.block_hash(height)
+
+    def now(self) -> int:
+        """Return the time that a transaction sent now is judged by, seconds since the epoch.
+
+        Of a chain that mines on demand, the last block may be old; of one whose clock runs ahead,
+        this machine's is.
+        """
+        return max(int(time.time()), self._rounds.time())
+
+    def balance(self, account: str) -> int:
+        """Return what an account has, wei."""
+        return self._rounds.balance(account)
 
     def is_included(self, task: bytes, round: int, leaf: Leaf, proof: Sequence[bytes]) -> bool:
         """Ask the contract whether `leaf` stands under the sealed root of a round."""

@@ -54,6 +54,31 @@ class OwnReply:
     metrics: dict[str, float]
     receipt: dict[str, Any] | None
 
+    def round_receipt(self) -> RoundReceipt | None:
+        """Return the coordinator's receipt, if there is one.
+
+        Raises
+        ------
+        ArchiveError
+            If it was altered.
+        """
+        if self.receipt is None:
+            return None
+        try:
+            return RoundReceipt(
+                round=self.signed.update.round,
+                index=int(self.receipt["index"]),
+                verdict=int(self.receipt["verdict"]),
+                digest=self.digest,
+                proof=tuple(bytes.fromhex(node) for node in self.receipt["proof"]),
+                transaction=str(self.receipt["transaction"]),
+                signature=bytes.fromhex(self.receipt["signature"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArchiveError(
+                f"the receipt kept for round {self.signed.update.round} was altered: {error}"
+            ) from error
+
 
 class OwnRecord:
     """One organization's record of one task.

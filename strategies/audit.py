@@ -16,7 +16,9 @@ from strategies.aggregation import (
     adapter_distance,
 )
 from strategies.audit_attestation import check_attestation
+from strategies.audit_blocks import check_blocks
 from strategies.audit_check import Check, equal
+from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
 from strategies.public_validation import VALIDATION_TERM
 from strategies.recomputation import reward_problem
@@ -146,7 +148,9 @@ def _check_round(
     yield equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
     leaves = outcome.leaves()
     yield equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
+    yield from check_blocks(archive, number, chain)
     yield from check_signatures(outcome, on_chain, context, chain)
+    yield from check_receipts(archive, outcome, context, chain)
     yield from check_attestation(archive, outcome, on_chain, context, chain)
     yield _check_rewards(archive, settings, outcome, context, chain)
 

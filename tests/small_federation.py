@@ -85,6 +85,7 @@ class LightChain:
     records: dict[tuple[bytes, int], RoundRecord] = field(default_factory=dict)
     submitted: dict[tuple[bytes, int], dict[bytes, bytes]] = field(default_factory=dict)
     attested: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    blocks: list[bytes] = field(default_factory=list)
     height: int = 0
 
     @property
@@ -120,6 +121,9 @@ class LightChain:
         self.records[task, round] = replace(record, scores=scores)
         self.attested[task, round] = receipt.block_number
         return receipt
+
+    def block_hash(self, height: int) -> bytes | None:
+        return self.blocks[height - 1] if 0 < height <= len(self.blocks) else None
 
     def submissions(self, task: bytes, round: int) -> dict[bytes, bytes]:
         return self.submitted.get((task, round), {})
@@ -181,6 +185,7 @@ class LightChain:
             adapter_hash=seal.adapter_hash,
             record=seal.record,
             closed_block=receipt.block_number,
+            closed_at=100 * receipt.block_number,
         )
         self.tasks[task] = replace(
             self.tasks[task], head_round=round, head_adapter=seal.adapter_hash
@@ -227,6 +232,7 @@ class LightChain:
     def _mined(self, *what: Any) -> TransactionReceipt:
         digest = hashlib.sha256(repr(what).encode()).digest()
         self.height += 1
+        self.blocks.append(digest)
         return TransactionReceipt(digest, self.height, digest, 21_000)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from client_app.cli import chain, generation, run, verification
+from client_app.cli import chain, challenge, generation, keys, members, rewards, run, verification
 from client_app.cli.output import report
 
 app = typer.Typer(
@@ -24,6 +24,10 @@ app.command("verify")(verification.verify)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
 app.add_typer(chain.app, name="chain")
+app.add_typer(challenge.app, name="challenge")
+app.add_typer(rewards.app, name="rewards")
+app.add_typer(members.app, name="members")
+app.add_typer(keys.app, name="keys")
 
 
 def _version(wanted: bool) -> None:
@@ -62,11 +66,13 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     # Looked up only when something was raised: importing these costs seconds.
     from blockchain.errors import ChainError
     from client_app.cli.local_superlink import SuperLinkError
+    from client_app.key_rotation import RotationError
     from llm.adapters import AdapterError
     from llm.cached_folder import CacheError
     from llm.model_source import BaseModelError
     from llm.registry import RegistryError
     from llm.rows import DataError
+    from strategies.challenges import ChallengeError
     from strategies.run_archive import ArchiveError
     from strategies.settings import SettingsError
 
@@ -76,8 +82,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         AdapterError,
         BaseModelError,
         CacheError,
+        ChallengeError,
         DataError,
         RegistryError,
+        RotationError,
         ArchiveError,
         SettingsError,
     )
