@@ -9,14 +9,18 @@ Readers need no lock: the file is replaced as a whole. ::
 """
 
 import functools
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 import psutil
+from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from web3.types import TxParams
 
 from blockchain.durable_file import write_durably
 from blockchain.errors import ChainFileError
@@ -24,6 +28,8 @@ from blockchain.errors import ChainFileError
 #: A transaction has at most 128 KiB, twice that in hexadecimal.
 _MAX_BYTES: Final = 64 << 20
 _PRIVATE: Final = 0o600
+
+_log = logging.getLogger(__name__)
 
 _Hash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 
@@ -130,7 +136,9 @@ class AccountRecord(BaseModel):
         )
 
     def landed(self, entry: InFlight) -> Self:
-        """Take out a transaction that is on the chain."""
+        """Take out a transaction that is on the chain, where it is still in it."""
+        if entry.transaction_hash not in {one.transaction_hash for one in self.transactions}:
+            return self
         after = max(self.next_nonce, entry.nonce + 1)
         return self.without([entry]).model_copy(update={"next_nonce": after})
 
@@ -168,6 +176,8 @@ class InFlightFile:
     def __init__(self, folder: Path, address: str, chain_id: int) -> None:
         self.path = folder / f"{address}.{chain_id}.in-flight.json"
         self._chain_id = chain_id
+        # Mostly it is this process that wrote what it reads: checked once is enough.
+        self._known: tuple[bytes, AccountRecord] | None = None
 
     def read(self) -> AccountRecord | None:
         """Read the file; None where there is none.
@@ -180,7 +190,11 @@ class InFlightFile:
         try:
             if self.path.stat().st_size > _MAX_BYTES:
                 raise self._refusal(f"more than {_MAX_BYTES:,} bytes")
-            record = AccountRecord.model_validate_json(self.path.read_bytes())
+            content = self.path.read_bytes()
+            known = self._known
+            if known is not None and known[0] == content:
+                return known[1]
+            record = AccountRecord.model_validate_json(content)
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -191,17 +205,39 @@ class InFlightFile:
             raise self._refusal(error.strerror or type(error).__name__) from error
         if record.chain_id != self._chain_id:
             raise self._refusal(f"of chain {record.chain_id}")
+        self._known = (content, record)
         return record
 
     def write(self, record: AccountRecord) -> None:
         """Replace the file; what it says is on the disk when this returns."""
-        write_durably(self.path, record.model_dump_json() + "\n", _PRIVATE)
+        content = record.model_dump_json().encode() + b"\n"
+        write_durably(self.path, content, _PRIVATE)
+        self._known = (content, record)
 
     def _refusal(self, what: str) -> ChainFileError:
         return ChainFileError(
             f"{self.path} is no record of transactions in flight ({what}): nothing was sent; move "
             "it away once the account has nothing in flight"
         )
+
+
+def request_hash(transaction: TxParams) -> str:
+    """Hash what is asked for: receiver, value and data, whatever nonce and fees it is sent with."""
+    receiver = to_canonical_address(transaction["to"]) if "to" in transaction else b""
+    value = int(transaction.get("value", 0)).to_bytes(32)
+    data = bytes(HexBytes(transaction.get("data", b"")))
+    return "0x" + keccak(len(receiver).to_bytes(1) + receiver + value + data).hex()
+
+
+def warn_dropped(entry: InFlight, reason: str) -> None:
+    """Log that a transaction will not be sent any more."""
+    _log.warning(
+        "%s (nonce %d, transaction %s) was in flight and is dropped: %s",
+        entry.call,
+        entry.nonce,
+        entry.transaction_hash,
+        reason,
+    )
 
 
 @functools.cache

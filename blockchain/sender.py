@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,7 @@ from typing import Any, Final, cast
 
 import requests
 from eth_account.signers.local import LocalAccount
-from eth_utils.address import to_canonical_address
-from eth_utils.crypto import keccak
 from filelock import FileLock, Timeout
-from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
 from web3.types import Nonce, TxParams, TxReceipt, Wei
@@ -26,7 +24,14 @@ from blockchain.chain_settings import ChainSettings
 from blockchain.connection import unreachable
 from blockchain.delivery import Delivery
 from blockchain.errors import ChainError, TransactionFailedError
-from blockchain.in_flight import AccountRecord, InFlight, InFlightFile, WaitingProcess
+from blockchain.in_flight import (
+    AccountRecord,
+    InFlight,
+    InFlightFile,
+    WaitingProcess,
+    request_hash,
+    warn_dropped,
+)
 from blockchain.reverts import is_revert, nodes_words, reverted
 
 # State may change between the estimate and the block, by the price of a fresh word or two.
@@ -106,6 +111,9 @@ class Sender:
         self._delivery = Delivery(node, settings, account.address)
         self._thread_turn = threading.Lock()
         self._settling = threading.Lock()
+        self._counting = threading.Lock()
+        self._active = 0
+        self._changes: deque[Callable[[AccountRecord], AccountRecord]] = deque()
         self._found: dict[str, tuple[float, TxReceipt]] = {}
         self._lock_file = lock_folder / f"{account.address}.lock"
         self._file = InFlightFile(lock_folder, account.address, settings.chain_id)
@@ -136,9 +144,9 @@ class Sender:
         ChainFileError
             The record of what is in flight is not readable. Nothing was sent.
         """
-        request = _request_hash(transaction)
+        request = request_hash(transaction)
         started = time.monotonic()
-        with self._explained(call):
+        with self._sending(call):
             while True:
                 genesis = self._genesis()
                 self._settle(genesis)
@@ -167,7 +175,7 @@ class Sender:
         TransactionFailedError, NodeUnreachableError, ChainFileError
             As for `send`.
         """
-        with self._explained("what was in flight"):
+        with self._sending("what was in flight"):
             self._settle(self._genesis())
 
     def _settle(self, genesis: str) -> None:
@@ -192,9 +200,9 @@ class Sender:
         if record is None:
             return []
         if record.genesis_hash != genesis:
-            self._write(AccountRecord(chain_id=record.chain_id, genesis_hash=genesis))
+            self._written(AccountRecord(chain_id=record.chain_id, genesis_hash=genesis))
             for entry in record.transactions:
-                _warn_dropped(entry, f"the chain was reset, its first block is {genesis[:18]}...")
+                warn_dropped(entry, f"the chain was reset, its first block is {genesis[:18]}...")
             return []
         # Asked first: what lands after this has no nonce below it.
         used = self._node.eth.get_transaction_count(self._account.address, "latest")
@@ -205,10 +213,10 @@ class Sender:
             reason = self._sent_again(entry, used)
             if reason:
                 dropped.append(entry)
-                _warn_dropped(entry, reason)
+                warn_dropped(entry, reason)
             else:
                 adopted.append(entry.model_copy(update={"waiting": WaitingProcess.this()}))
-        self._write(record.without(dropped).put(adopted))
+        self._written(record.without(dropped).put(adopted))
         return adopted
 
     def _sent_again(self, entry: InFlight, used: int) -> str:
@@ -242,16 +250,16 @@ class Sender:
                 request_hash=request,
                 waiting=WaitingProcess.this(),
             )
-            self._write(record.put([entry]))
+            record = self._written(record.put([entry]))
             try:
                 self._delivery.submit(entry)
             except TransactionFailedError:
                 # The node said no, and does not have it: the nonce is free again.
-                self._write(record)
+                self._written(record.without([entry]))
                 raise
             except BaseException:
                 # What became of it is not known: whoever sends next looks.
-                self._write(record.put([entry]).given_up([entry]))
+                self._written(record.given_up([entry]))
                 raise
             return entry
 
@@ -281,34 +289,44 @@ class Sender:
         return nonce, record
 
     def _awaited(self, entries: list[InFlight]) -> list[TxReceipt]:
-        """Wait for each in turn, and take it out of the record with its receipt."""
+        """Wait for each in turn; with its receipt, it is no longer in flight."""
         receipts: list[TxReceipt] = []
         try:
             for entry in entries:
                 receipts.append(self._delivery.receipt(entry))
-                self._note(partial(AccountRecord.landed, entry=entry))
+                self._changes.append(partial(AccountRecord.landed, entry=entry))
         except BaseException:
-            self._note(lambda record: record.given_up(entries[len(receipts) :]))
+            left = entries[len(receipts) :]
+            self._changes.append(partial(AccountRecord.given_up, entries=left))
+            self._write_changes()
             raise
         return receipts
 
-    def _note(self, change: Callable[[AccountRecord], AccountRecord]) -> None:
-        """Change the record, if that can be: what stays in it is looked up again anyway."""
+    def _write_changes(self) -> None:
+        """Write what is to change, if that can be: what stays is looked up again anyway."""
         try:
             with self._turn():
                 record = self._file.read()
-                if record is not None:
-                    self._write(change(record))
+                # Another thread may have written it along with its own.
+                if record is not None and self._changes:
+                    self._written(record)
         except (ChainError, OSError) as error:
             _log.warning("what %s has in flight could not be noted: %s", self.address, error)
 
-    def _write(self, record: AccountRecord) -> None:
+    def _written(self, record: AccountRecord) -> AccountRecord:
+        """Write the record with all that waits to be changed in it, and return it so. In turn."""
+        changes = list(self._changes)
+        for change in changes:
+            record = change(record)
         try:
             self._file.write(record)
         except OSError as error:
             raise TransactionFailedError(
                 f"{self._file.path} could not be written ({error.strerror}): not sent"
             ) from error
+        for _ in changes:
+            self._changes.popleft()
+        return record
 
     def _genesis(self) -> str:
         genesis = block_hash(self._node, 0)
@@ -317,7 +335,10 @@ class Sender:
         return genesis
 
     @contextmanager
-    def _explained(self, call: str) -> Iterator[None]:
+    def _sending(self, call: str) -> Iterator[None]:
+        """Name the node's errors; who is last to finish writes what no other write took along."""
+        with self._counting:
+            self._active += 1
         try:
             yield
         except requests.RequestException as error:
@@ -326,6 +347,12 @@ class Sender:
             raise TransactionFailedError(
                 f"{call}: the node answered with an error: {nodes_words(error)}"
             ) from error
+        finally:
+            with self._counting:
+                self._active -= 1
+                last = not self._active
+            if last and self._changes:
+                self._write_changes()
 
     def _prepared(self, call: str, transaction: TxParams) -> TxParams:
         prepared: TxParams = {
@@ -370,21 +397,3 @@ class Sender:
                 f"{self._lock_file} was held for {seconds:g} s by another process that sends "
                 "from the same account: not sent"
             ) from error
-
-
-def _request_hash(transaction: TxParams) -> str:
-    """Hash what is asked for: receiver, value and data, whatever nonce and fees it is sent with."""
-    receiver = to_canonical_address(transaction["to"]) if "to" in transaction else b""
-    value = int(transaction.get("value", 0)).to_bytes(32)
-    data = bytes(HexBytes(transaction.get("data", b"")))
-    return "0x" + keccak(len(receiver).to_bytes(1) + receiver + value + data).hex()
-
-
-def _warn_dropped(entry: InFlight, reason: str) -> None:
-    _log.warning(
-        "%s (nonce %d, transaction %s) was in flight and is dropped: %s",
-        entry.call,
-        entry.nonce,
-        entry.transaction_hash,
-        reason,
-    )

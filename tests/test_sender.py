@@ -16,6 +16,7 @@ from eth_utils import keccak
 
 from blockchain import in_flight
 from blockchain.connection import connect_node
+from blockchain.delivery import Delivery
 from blockchain.errors import ChainFileError, TransactionFailedError
 from blockchain.in_flight import AccountRecord, InFlight, WaitingProcess
 from blockchain.sender import Sender
@@ -276,6 +277,32 @@ def test_twenty_threads_between_blocks_take_twenty_nonces_and_leave_nothing(
     assert in_flight_of(node, account, tmp_path) == []
     # They waited together, not one after another.
     assert most > 2
+
+
+def test_transactions_that_the_node_refuses_among_others_leave_no_gap_and_no_entry(
+    node, account, tmp_path, monkeypatch
+):
+    submit = Delivery.submit
+
+    def choosy(delivery, entry):
+        if entry.call == "refused":
+            raise TransactionFailedError("no")
+        submit(delivery, entry)
+
+    monkeypatch.setattr(Delivery, "submit", choosy)
+    sender = sender_of(node, account, tmp_path)
+
+    def one(number):
+        if number % 2:
+            return send(sender, 1850 + number).hash
+        with pytest.raises(TransactionFailedError, match=r"^no$"):
+            send(sender, 1850 + number, call="refused")
+        return None
+
+    with mined_every(node, 100), ThreadPoolExecutor(8) as pool:
+        hashes = [found for found in pool.map(one, range(24)) if found]
+    assert len(set(hashes)) == sent(node, account) == 12
+    assert in_flight_of(node, account, tmp_path) == []
 
 
 @pytest.mark.parametrize(
