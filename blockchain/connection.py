@@ -59,6 +59,14 @@ def connect_node(settings: ChainSettings) -> Web3:
     return node
 
 
+def genesis_hash(node: Web3, settings: ChainSettings) -> str:
+    """Hash of the chain's first block, ``0x`` and hexadecimal: it names one life of a chain."""
+    try:
+        return "0x" + bytes(node.eth.get_block(0)["hash"]).hex()
+    except requests.RequestException as error:
+        raise unreachable(settings, error) from error
+
+
 def unreachable(settings: ChainSettings, error: Exception) -> NodeUnreachableError:
     """Say that the node did not answer; the library's own text may hold the address' secrets."""
     return _unreachable(settings.shown_url, error)

@@ -22,7 +22,7 @@ from web3.utils.address import get_create_address
 
 from blockchain.artifacts import CONTRACTS, load
 from blockchain.chain_settings import ChainSettings
-from blockchain.connection import connect_node, unreachable
+from blockchain.connection import connect_node, genesis_hash, unreachable
 from blockchain.contract import Contract
 from blockchain.durable_file import write_durably
 from blockchain.errors import ChainError, ChainWasResetError, ContractMissingError, WrongChainError
@@ -210,14 +210,6 @@ def connect_deployed(
         )
     check_deployment(connect_node(settings), settings, deployment)
     return PublicChain.connect(settings, deployment.addresses, account, folder)
-
-
-def genesis_hash(node: Web3, settings: ChainSettings) -> str:
-    """Hash of the chain's first block, ``0x`` and hexadecimal: it names one life of a chain."""
-    try:
-        return "0x" + bytes(node.eth.get_block(0)["hash"]).hex()
-    except requests.RequestException as error:
-        raise unreachable(settings, error) from error
 
 
 def _earlier(

@@ -15,9 +15,10 @@ from typing import Self
 from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
+from web3 import Web3
 
 from blockchain.chain_settings import ChainSettings
-from blockchain.connection import connect_node
+from blockchain.connection import connect_node, genesis_hash
 from blockchain.contract import Contract
 from blockchain.disputes import Disputes
 from blockchain.errors import RecordMismatchError, TransactionRevertedError
@@ -231,6 +232,20 @@ class PublicChain:
     def sender_address(self) -> str:
         """Address of the account that signs; `ChainError` where there is none."""
         return self._rounds.sender.address
+
+    @property
+    def node(self) -> Web3:
+        """The connection of this process."""
+        return self._rounds.node
+
+    @property
+    def confirmations(self) -> int:
+        """Blocks after which a block counts, itself included."""
+        return self._rounds.settings.confirmations
+
+    def genesis_hash(self) -> str:
+        """Return the hash of the chain's first block: it names one life of a chain."""
+        return genesis_hash(self.node, self._rounds.settings)
 
     @property
     def domain(self) -> Domain:

@@ -23,6 +23,7 @@ from strategies.protocol import ProtocolError
 from strategies.recomputation import EvidenceError
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
+from strategies.witnessed_blocks import witness
 
 app = ClientApp()
 
@@ -88,6 +89,12 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         settings = _settings(context)
         name = _addressed(message, settings, context)
         chain = open_reading_chain(settings)
+        gone = witness(chain, settings.home_path, name)
+        if gone:
+            raise CoordinatorError(
+                f"block {gone[0].height} of hash {gone[0].hash} has left the chain: its history "
+                "was rewritten"
+            )
         account = signing_account(settings.home_path, name)
         agreed = RunSettings.from_run_config(context.run_config)
         if what == "attest":

@@ -1,5 +1,6 @@
 """An attestor at work: makes a round again, scores it, and signs what it found."""
 
+import itertools
 import time
 
 from eth_account.signers.local import LocalAccount
@@ -8,12 +9,20 @@ from flwr.app import MetricRecord, RecordDict
 from blockchain.canonical import canonical_json
 from blockchain.public_chain import PublicChain
 from blockchain.typed_data import sign_digest
+from client_app.own_record import OwnRecord
 from client_app.request import CoordinatorError, check_terms
 from llm.base_model import load_base_model
+from llm.factors import Arrays
 from strategies import protocol
 from strategies.attesting import attestation_of, read_scores
-from strategies.contributions import ScoredRound, first_order, leave_one_out, score_table
-from strategies.home import cache_folder
+from strategies.contributions import (
+    Loss,
+    ScoredRound,
+    first_order,
+    leave_one_out,
+    score_table,
+)
+from strategies.home import cache_folder, organization_folder
 from strategies.protocol import ProtocolError
 from strategies.public_validation import public_validation_set
 from strategies.recomputation import RecomputedRound, recompute
@@ -120,7 +129,9 @@ class Attestor:
                 gradient = loss_gradient(base, validation.records, settings)
                 found = first_order(scored, gradient, bound=settings.score_bound)
             else:
-                loss = validation_loss(base, validation.records, settings)
+                loss = self._shown(
+                    validation_loss(base, validation.records, settings), scored, task
+                )
                 found = leave_one_out(scored, loss, bound=settings.score_bound)
         return score_table(
             found,
@@ -130,6 +141,20 @@ class Attestor:
             validation=_NO_VALIDATION if validation is None else validation.hash(),
             method=settings.score_method,
         )
+
+    def _shown(self, loss: Loss, scored: ScoredRound, task: bytes) -> Loss:
+        """Return the same loss, which says how far the scoring is."""
+        folder = organization_folder(self._settings.home_path, self._name)
+        record = OwnRecord(folder, task)
+        # Each update is left out and, where that costs something, silenced; and once none is.
+        most, count = 2 * len(scored.accepted) + 1, itertools.count(1)
+
+        def shown(adapter: Arrays) -> float:
+            value = loss(adapter)
+            record.doing("attesting", scored.round, next(count), most)
+            return value
+
+        return shown
 
     def _near_enough(self, own: ScoreTable, content: bytes) -> ScoreTable:
         """Return the scores proposed, if they are ours as far as processors differ."""

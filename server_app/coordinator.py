@@ -126,6 +126,7 @@ def _run(
         seconds={
             "setup": log.logged_seconds("setup-finished"),
             "chain": chain_seconds,
+            "attest": log.logged_seconds("attestors-answered"),
             "total": earlier_seconds + time.monotonic() - started,
         },
     )

@@ -5,6 +5,8 @@ from statistics import fmean
 from typing import Any
 
 from server_app.closing import Closing
+from strategies.rewards import WEI_PER_GWEI
+from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
 
@@ -36,9 +38,11 @@ def summarize(
     opening_gas_used : int
         Gas that opening the task used; what the rounds used stands in their seals.
     seconds : mapping of str to float
-        ``setup`` and ``total`` of all attempts, ``chain`` outside the rounds.
+        ``setup``, ``attest`` and ``total`` of all attempts, ``chain`` outside the rounds.
     """
     last = archive.last_prepared_round() or 0
+    attested = {n: a for n in range(1, last + 1) if (a := archive.attestation(n)) and a.landed}
+    rewards = RoundOutcome.from_manifest(archive.manifest(last)).rewards
     records = [archive.record(number) for number in range(1, last + 1)]
     seals = [archive.seal(number) for number in range(1, last + 1)]
     train, evaluate = _spent(records, closings)
@@ -49,6 +53,7 @@ def summarize(
             "test_rows": int(closing.metrics.get("test-rows", 0)),
             "base_accuracy": closing.metrics.get("base-accuracy"),
             "accuracy": closing.metrics.get("final-accuracy"),
+            "reward_gwei": rewards.amounts.get(name, 0) // WEI_PER_GWEI,
             "base_loss": closing.metrics.get("base-loss"),
             "loss": closing.metrics.get("final-loss"),
         }
@@ -59,7 +64,8 @@ def summarize(
         "model": settings.model,
         "quantization": settings.quantization,
         "strategy": settings.aggregation,
-        "rounds": last,
+        # One more may have been sealed, in which nobody trained: see `close_rewards`.
+        "rounds": min(last, settings.rounds),
         "organizations": organizations,
         "mean_base_accuracy": _mean(organizations, "base_accuracy"),
         "mean_accuracy": _mean(organizations, "accuracy"),
@@ -77,14 +83,19 @@ def summarize(
                 }
                 for number, seal in enumerate(seals, start=1)
             ],
+            "attested": sorted(attested),
             "gas_used": opening_gas_used
-            + sum(seal["opening_gas_used"] + seal["gas_used"] for seal in seals),
+            + sum(seal["opening_gas_used"] + seal["gas_used"] for seal in seals)
+            + sum(attestation.gas_used for attestation in attested.values()),
         },
         "seconds": {
             "setup": seconds["setup"],
             "train": train,
             "evaluate": evaluate,
-            "chain": seconds["chain"] + sum(seal["seconds"] for seal in seals),
+            "attest": seconds["attest"],
+            "chain": seconds["chain"]
+            + sum(seal["seconds"] for seal in seals)
+            + sum(attestation.seconds for attestation in attested.values()),
             "total": seconds["total"],
         },
     }

@@ -8,7 +8,7 @@ from typing import Any
 from blockchain import merkle
 from blockchain.canonical import hash_arrays, hash_json
 from blockchain.errors import ChainError
-from blockchain.public_chain import PublicChain, RoundRecord, TaskRecord
+from blockchain.public_chain import Phase, PublicChain, RoundRecord, TaskRecord
 from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,
@@ -16,7 +16,7 @@ from strategies.aggregation import (
     adapter_distance,
 )
 from strategies.audit_attestation import check_attestation
-from strategies.audit_blocks import check_blocks
+from strategies.audit_blocks import check_blocks, check_witnessed
 from strategies.audit_check import Check, equal
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
@@ -53,7 +53,9 @@ def audit(
     try:
         task = bytes.fromhex(run["task"])
         on_chain = chain.task(task)
-        sealed = [record for record in chain.rounds(task) if record.phase.has_result]
+        opened = chain.rounds(task)
+        sealed = [record for record in opened if record.phase.has_result]
+        void = {record.round for record in opened if record.phase is Phase.VOID}
         settings = RunSettings.from_run_config(archive.read_settings())
         yield equal(0, "terms", terms_hash(run["terms"]), on_chain.terms)
         yield _check_settings(archive, settings, run["terms"])
@@ -65,7 +67,7 @@ def audit(
     yield Check(
         0,
         "rounds",
-        {record.round for record in sealed} == set(range(1, last + 1)),
+        {record.round for record in sealed} == set(range(1, last + 1)) - void,
         f"sealed on chain: {[record.round for record in sealed]}, on disk: 1 to {last}",
     )
     rounds = [record for record in sealed if only_round in (None, record.round)]
@@ -73,6 +75,7 @@ def audit(
         yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
     if only_round is None:
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
+        yield from check_witnessed(archive, chain)
     for record in rounds:
         yield from _guarded(
             record.round, partial(_check_round, archive, settings, record, context, chain)

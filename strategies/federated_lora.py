@@ -2,20 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from blockchain.canonical import hash_arrays
-from llm.factors import Arrays, arrays_from_adapter
+from llm.factors import Arrays
 from strategies import protocol
-from strategies.aggregation import AggregationRule, AggregationState, Contribution
+from strategies.aggregation import AggregationRule, Contribution
 from strategies.attesting import Attesting
-from strategies.protocol import RoundReceipt
 from strategies.replies import (
     CheckedReply,
     Invitation,
@@ -24,16 +21,13 @@ from strategies.replies import (
     check_reply,
 )
 from strategies.reply_errors import error_of
-from strategies.rewards import RewardTable
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import Entry, RoundOutcome
 from strategies.round_terms import Participant, RoundTerms
-from strategies.run_archive import ArchiveError, RunArchive
-from strategies.signed_update import Opening, TaskContext
-
-#: Told of everything worth a line in the log: the event's name and its particulars.
-Listener = Callable[[str, Mapping[str, Any]], None]
+from strategies.run_archive import RunArchive
+from strategies.run_progress import Listener, RunProgress
+from strategies.signed_update import TaskContext
 
 
 class FederatedLora(Strategy):
@@ -70,15 +64,9 @@ class FederatedLora(Strategy):
         self._notary = notary
         self._participants: list[Participant] = []
         self._terms = terms
-        self._save_adapter = save_adapter
         self._listener = listener
         self._invited: list[tuple[Message, Invitation]] = []
-        self._receipts: dict[str, RoundReceipt] = {}
         self._opened = 0.0
-        self._initial = arrays_from_adapter(rule.adapter(rule.initial_state()))
-        self._round = 0
-        self._parent_round = 0
-        self._rewards = RewardTable.empty(notary.task)
         self._attesting = Attesting(
             archive=archive,
             notary=notary,
@@ -86,52 +74,21 @@ class FederatedLora(Strategy):
             deadline=terms.deadline,
             listener=listener,
         )
-        self._state: AggregationState = rule.initial_state()
+        self._progress = RunProgress(
+            rule=rule,
+            archive=archive,
+            notary=notary,
+            attesting=self._attesting,
+            rewards=terms.rewards,
+            save_adapter=save_adapter,
+            listener=listener,
+        )
 
     # Before the first round
 
-    def begin(self) -> None:
-        """Store round 0, the state the run starts from."""
-        outcome = self._unchanged(0)
-        self._prepare(outcome, self._initial, record={}, openings={})
-
     def resume(self) -> int:
-        """Take up the last round on disk, sealing it first if that was left undone.
-
-        Returns
-        -------
-        int
-            The last finished round.
-
-        Raises
-        ------
-        ArchiveError
-            If the state on disk is not the one that the round ended with.
-        ChainError
-            If the chain does not hold the last round as it stands on disk.
-        """
-        last = self._archive.last_prepared_round()
-        if last is None:
-            self.begin()
-            return 0
-        outcome = RoundOutcome.from_manifest(self._archive.manifest(last))
-        state = self._archive.state(last)
-        if hash_arrays(state) != outcome.state:
-            raise ArchiveError(
-                f"{self._archive.round_folder(last)}: the state is not the one the round ended "
-                "with; `foedus verify` says what else was altered"
-            )
-        if last > 0 and self._archive.is_sealed(last):
-            self._notary.confirm(outcome)
-        elif last > 0:
-            self._seal(outcome)
-        self._round = self._parent_round = last
-        self._state = self._rule.restore(state)
-        self._rewards = outcome.rewards
-        for number in range(1, last + 1):
-            sealed = RoundOutcome.from_manifest(self._archive.manifest(number))
-            self._receipts.update(self._notary.receipts(sealed, self._archive.seal(number)))
-        return last
+        """Begin, or take up the last round on disk; see :meth:`RunProgress.resume`."""
+        return self._progress.resume()
 
     def admit(self, participants: Iterable[Participant]) -> None:
         """Say who is invited to each round from now on."""
@@ -146,14 +103,11 @@ class FederatedLora(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Open the round on chain and invite every organization."""
-        self.attest_last(grid)
-        round_number = self._round + 1
-        adapter = self.adapter_arrays()
+        round_number, adapter = self._progress.open_next(grid)
         parent = hash_arrays(adapter)
-        self._notary.open_round(round_number, parent)
         self._opened = time.monotonic()
         self._listener("round-opened", {"round": round_number, "adapter": parent.hex()})
-        travelling = protocol.array_record(self.travelling_arrays(adapter))
+        travelling = protocol.array_record(self._progress.travelling_arrays(adapter))
         self._invited = [
             (
                 self._message(p, protocol.TRAIN, round_number, travelling, parent),
@@ -174,7 +128,7 @@ class FederatedLora(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check the replies, aggregate what holds, store the round, seal it."""
-        round_number = self._round + 1
+        round_number = self._progress.round + 1
         waited = time.monotonic() - self._opened
         checked, absent = self._checked(replies)
         submitted = self._submissions(round_number)
@@ -189,12 +143,12 @@ class FederatedLora(Strategy):
         checked = [result.judged(reply) for reply in checked]
         outcome = RoundOutcome.of(
             round_number=round_number,
-            parent_round=self._parent_round,
+            parent_round=self._progress.parent_round,
             rule=self._rule.name,
             parent=hash_arrays(self.adapter_arrays()),
             state=result.state,
             adapter=adapter,
-            rewards=self._rewards,
+            rewards=self._progress.rewards,
             entries=self._entries(
                 checked, submitted, {} if aggregate is None else aggregate.weights
             ),
@@ -202,9 +156,9 @@ class FederatedLora(Strategy):
         )
         for reply in accepted:
             self._archive.store_update(reply.arrays or {})
-        self._state = result.state
-        outcome = self._prepare(
+        self._progress.finish(
             outcome,
+            result.state,
             adapter,
             openings={reply.organization: reply.signed.opening for reply in accepted},
             record={
@@ -217,8 +171,6 @@ class FederatedLora(Strategy):
                 ),
             },
         )
-        self._seal(outcome)
-        self._round = self._parent_round = round_number
         return protocol.array_record(adapter), None
 
     def configure_evaluate(
@@ -243,81 +195,29 @@ class FederatedLora(Strategy):
             },
         )
 
-    # Attestations and rewards
-
-    def attest_last(self, grid: Grid) -> None:
-        """Have the last sealed round attested, and count what it earned; once is enough.
-
-        What it earned is sealed with the round that follows.
-        """
-        if self._parent_round == 0 or self._rewards.round >= self._parent_round:
-            return
-        scores = self._attesting.attest(self._parent_round, grid)
-        if scores is not None:
-            self._rewards = self._rewards.after(scores, self._terms.rewards)
+    # After the last round
 
     def close_rewards(self, grid: Grid) -> None:
-        """Seal what the last round earned, in a round of its own that nobody trains in.
-
-        Nothing is left to a next round that never comes. Where the last round earned nothing, or
-        was not attested, there is nothing to seal.
-        """
-        self.attest_last(grid)
-        sealed = RoundOutcome.from_manifest(self._archive.manifest(self._parent_round)).rewards
-        if self._rewards.amounts == sealed.amounts:
-            return
-        round_number = self._round + 1
-        self._notary.open_round(round_number, hash_arrays(self.adapter_arrays()))
-        outcome = self._prepare(
-            self._unchanged(round_number),
-            self.adapter_arrays(),
-            record={"metrics": {}},
-            openings={},
-        )
-        self._seal(outcome)
-        self._round = self._parent_round = round_number
-        self.attest_last(grid)
-
-    def _unchanged(self, round_number: int) -> RoundOutcome:
-        return RoundOutcome.unchanged(
-            round_number=round_number,
-            parent_round=self._parent_round,
-            rule=self._rule.name,
-            state=self._state,
-            adapter=self.adapter_arrays(),
-            rewards=self._rewards,
-        )
-
-    # What the closing message needs
+        """Have the last round attested, and seal what it earned."""
+        self._progress.close_rewards(grid)
 
     @property
     def last_round(self) -> int:
         """The last finished round."""
-        return self._round
+        return self._progress.round
 
     def adapter_arrays(self) -> Arrays:
         """Return the global adapter under its PEFT names."""
-        return arrays_from_adapter(self._rule.adapter(self._state))
-
-    def travelling_arrays(self, adapter: Arrays) -> Arrays:
-        """Return what of the adapter differs from the initial one, which all derive from the seed.
-
-        With a frozen A, A therefore never travels.
-        """
-        return {
-            name: array
-            for name, array in adapter.items()
-            if name not in self._initial
-            or self._initial[name].shape != array.shape
-            or self._initial[name].tobytes() != array.tobytes()
-        }
+        return self._progress.adapter_arrays()
 
     def closing_messages(self) -> list[Message]:
         """Return the messages that end the run: the last receipts and the final adapter."""
         adapter = self.adapter_arrays()
-        travelling = protocol.array_record(self.travelling_arrays(adapter))
+        travelling = protocol.array_record(self._progress.travelling_arrays(adapter))
         return [
-            self._message(p, protocol.CLOSING, self._round, travelling, hash_arrays(adapter))
+            self._message(
+                p, protocol.CLOSING, self._progress.parent_round, travelling, hash_arrays(adapter)
+            )
             for p in self._participants
         ]
 
@@ -331,7 +231,7 @@ class FederatedLora(Strategy):
         travelling: ArrayRecord,
         adapter_hash: bytes,
     ) -> Message:
-        receipt = self._receipts.get(participant.organization)
+        receipt = self._progress.receipts.get(participant.organization)
         header = protocol.header_record(
             {
                 "organization": participant.organization,
@@ -410,7 +310,9 @@ class FederatedLora(Strategy):
 
     def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> RoundAggregate:
         needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
-        result = aggregate_round(self._rule, self._state, round_number, accepted, needed=needed)
+        result = aggregate_round(
+            self._rule, self._progress.state, round_number, accepted, needed=needed
+        )
         if result.aggregate is None:
             self._listener(
                 "round-unchanged",
@@ -422,8 +324,8 @@ class FederatedLora(Strategy):
         if reply.verdict is not Verdict.ACCEPTED or self._terms.norm_bound == 0.0:
             return reply
         norm = self._rule.update_norm(
-            self._state,
-            self._round + 1,
+            self._progress.state,
+            self._progress.round + 1,
             Contribution(reply.organization, reply.num_examples, reply.arrays or {}),
         )
         if norm <= self._terms.norm_bound:
@@ -453,30 +355,6 @@ class FederatedLora(Strategy):
                     "reason": reply.reason,
                 },
             )
-
-    def _prepare(
-        self,
-        outcome: RoundOutcome,
-        adapter: Arrays,
-        record: dict[str, Any],
-        openings: Mapping[str, Opening],
-    ) -> RoundOutcome:
-        """Store a round but for its seal; return its outcome with the stored files' digests."""
-        self._archive.prepare_round(
-            outcome.round,
-            manifest=lambda files: replace(outcome, files=files).manifest(self._notary.task),
-            openings=openings,
-            record=record,
-            state=self._state.to_arrays(),
-            save_adapter=lambda folder: self._save_adapter(outcome.round, adapter, folder),
-        )
-        return RoundOutcome.from_manifest(self._archive.manifest(outcome.round))
-
-    def _seal(self, outcome: RoundOutcome) -> None:
-        seal = self._notary.seal(outcome)
-        self._archive.write_seal(outcome.round, seal)
-        self._receipts.update(self._notary.receipts(outcome, seal))
-        self._listener("round-sealed", {"round": outcome.round, **seal})
 
 
 def _uncontradicted(

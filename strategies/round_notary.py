@@ -10,7 +10,7 @@ from blockchain import merkle
 from blockchain.errors import ChainWasResetError, RecordMismatchError
 from blockchain.merkle import organization_id
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import PublicChain
+from blockchain.public_chain import Phase, PublicChain
 from blockchain.typed_data import sign_digest
 from strategies.protocol import RoundReceipt
 from strategies.round_outcome import RoundOutcome
@@ -77,6 +77,14 @@ class RoundNotary:
             "seconds": seconds,
             "updates_root": seal.updates_root.hex(),
         }
+
+    def void(self, round_number: int) -> None:
+        """End an open round with nothing, or find it void."""
+        self._chain.void_round(self.task, round_number)
+
+    def is_void(self, round_number: int) -> bool:
+        """Whether a round was ended with nothing."""
+        return self._chain.round(self.task, round_number).phase is Phase.VOID
 
     def confirm(self, outcome: RoundOutcome) -> None:
         """Make sure that a round sealed earlier still stands on the chain as it did.

@@ -66,6 +66,16 @@ class ArchivedAttestation:
     signatures: Mapping[str, bytes]
     landed: dict[str, Any] | None
 
+    @property
+    def gas_used(self) -> int:
+        """Gas of its transaction; 0 before it landed."""
+        return int(self.landed["gas_used"]) if self.landed else 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds waited for the chain; 0 before it landed."""
+        return float(self.landed["seconds"]) if self.landed else 0.0
+
 
 class RunArchive:
     """The folder of one run.

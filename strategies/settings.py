@@ -218,7 +218,7 @@ class RunSettings(BaseModel):
         "no rewards. See [rewards](docs/rewards.md).",
     )
     public_validation_records: Positive = Field(
-        48, description="How many of them are drawn, the same ones every round."
+        32, description="How many of them are drawn, the same ones every round."
     )
     score_method: Literal["leave-one-out", "first-order"] = Field(
         "leave-one-out",
@@ -227,7 +227,7 @@ class RunSettings(BaseModel):
     )
     score_bound: Nats = Field(1.0, description="Largest score of an update in a round, in nats.")
     score_tolerance: NonNegativeFloat = Field(
-        0.01,
+        0.03,
         le=1000,
         description="How far, in nats, another processor's score may lie from an attestor's own.",
     )

@@ -43,6 +43,6 @@ def chain_account(chain_node: ManagedNode) -> LocalAccount:
 @pytest.fixture(scope="session")
 def chain(chain_node: ManagedNode, chain_account: LocalAccount) -> PublicChain:
     """The deployed contract, connected for writing."""
-    founding = founding_of(chain_account.address, "cinema", "microblog", "shop", *NAMES)
+    founding = founding_of(chain_account.address, *NAMES, "cinema", "microblog", "shop")
     deploy(chain_node.settings, chain_account, chain_node.folder, lambda: founding, managed=True)
     return connect_deployed(chain_node.settings, chain_node.folder, chain_account)

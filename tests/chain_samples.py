@@ -5,7 +5,7 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -116,16 +116,54 @@ def losing_answers(settings: ChainSettings, method: str, times: int) -> Iterator
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield changed(settings, rpc_url=f"http://127.0.0.1:{server.server_port}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with _served(Forward) as port:
+        yield changed(settings, rpc_url=f"http://127.0.0.1:{port}")
 
 
 def changed(settings: ChainSettings, **fields: object) -> ChainSettings:
     """Settings with some fields changed."""
     return ChainSettings.model_validate({**settings.model_dump(), **fields})
+
+
+@contextmanager
+def refusing(
+    settings: ChainSettings, refused: Callable[[dict[str, Any]], bool]
+) -> Iterator[ChainSettings]:
+    """Settings of a way to the node on which some requests are answered with an error."""
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = json.loads(body)
+            if refused(request):
+                error = {"code": -32005, "message": "refused by the test"}
+                content = json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error})
+                self._send(content.encode())
+                return
+            headers = {"Content-Type": "application/json"}
+            url = str(settings.rpc_url)
+            self._send(requests.post(url, data=body, headers=headers, timeout=10).content)
+
+        def _send(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with _served(Forward) as port:
+        yield changed(settings, rpc_url=f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

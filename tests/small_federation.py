@@ -8,6 +8,7 @@ a real Hardhat node instead.
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,27 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from blockchain import merkle
-from blockchain.canonical import hash_arrays
+from blockchain.canonical import canonical_json, hash_arrays
 from blockchain.errors import ChainError
 from blockchain.merkle import organization_id
 from blockchain.public_chain import DisputeTerms, OpenedTask, Phase, RoundRecord, Seal, TaskRecord
 from blockchain.sender import TransactionReceipt
-from blockchain.typed_data import Domain
+from blockchain.typed_data import Domain, sign_digest
 from llm.adapters import save_adapter
 from llm.factors import arrays_from_adapter
 from strategies import protocol
+from strategies.attesting import attestation_of
+from strategies.contributions import ScoredRound, leave_one_out, score_table
 from strategies.federated_lora import FederatedLora
+from strategies.recomputation import recompute
 from strategies.rewards import RewardTerms
+from strategies.round_evidence import RoundEvidence
 from strategies.round_notary import RoundNotary
+from strategies.round_outcome import RoundOutcome
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
 from strategies.run_parts import adapter_at_scale, aggregation_rule
+from strategies.scores import ScoreTable
 from strategies.settings import RunSettings
 from strategies.signed_update import TaskContext
 from strategies.terms import terms_hash, terms_of
@@ -266,18 +273,71 @@ class LocalGrid(Grid):
 
 
 def honest_update(rule: Any, round_number: int, name: str, rank: int) -> dict[str, Any]:
-    """The update of an organization in a round: random steps, the same every time."""
+    """The update of an organization in a round, the same every time.
+
+    Each organization moves the weights of its own stripe towards one, so that each has something
+    to give that no other has; the rest is noise.
+    """
     seed = int.from_bytes(hashlib.sha256(f"{round_number} {name}".encode()).digest()[:8], "big")
     rng = np.random.default_rng(seed)
-    return {
-        array: rng.normal(scale=0.1, size=shape).astype(np.float32)
-        for array, shape in rule.expected_shapes(round_number, rank).items()
-    }
+    update = {}
+    for array, shape in rule.expected_shapes(round_number, rank).items():
+        values = rng.normal(scale=0.02, size=shape)
+        values.reshape(-1)[NAMES.index(name) :: len(NAMES)] += 0.4
+        update[array] = values.astype(np.float32)
+    return update
 
 
 def examples_of(name: str) -> int:
     """Records an organization uses in a round: a different number for each."""
     return 8 * (1 + NAMES.index(name))
+
+
+#: An attestor's answer to a message, given the federation and its own name.
+Answer = Callable[["Federation", str, RecordDict], RecordDict | Error | None]
+
+
+def made_up_loss(adapter: Mapping[str, Any]) -> float:
+    """A loss in the place of a model's, nats: how far the weights are from one."""
+    return float(np.mean([((a.astype(np.float64) - 1) ** 2).mean() for a in adapter.values()]))
+
+
+def scored(federation: "Federation", content: RecordDict) -> tuple[RoundOutcome, ScoreTable]:
+    """What an honest attestor finds: the round made again, and scored."""
+    settings, context = federation.settings, federation.context
+    evidence = RoundEvidence.from_records(content)
+    terms = RewardTerms.of(settings)
+    made = recompute(evidence, federation.rule, federation.chain, context, terms)
+    number = evidence.outcome.round
+    round_to_score = ScoredRound(federation.rule, made.state, number, made.contributions)
+    found = leave_one_out(round_to_score, made_up_loss, bound=1.0) if made.contributions else {}
+    table = score_table(
+        found,
+        NAMES,
+        task=context.task,
+        round=number,
+        validation=bytes(32),
+        method="leave-one-out",
+    )
+    return evidence.outcome, table
+
+
+def signed_scores(
+    federation: "Federation", name: str, outcome: RoundOutcome, table: ScoreTable
+) -> RecordDict:
+    """An attestor's answer: scores, and its signature of them and the round."""
+    digest = attestation_of(outcome, federation.task, name, table).digest(federation.context.domain)
+    header = {
+        "scores": canonical_json(table.to_json()),
+        "signature": sign_digest(digest, account_of(name)),
+    }
+    return RecordDict({protocol.HEADER: protocol.header_record(header)})
+
+
+def honest_attestor(federation: "Federation", name: str, content: RecordDict) -> RecordDict:
+    """Answer as an attestor on the same processor does."""
+    outcome, table = scored(federation, content)
+    return signed_scores(federation, name, outcome, table)
 
 
 class Federation:
@@ -295,8 +355,9 @@ class Federation:
         What organizations do instead of the honest thing.
     killed_at : str, optional
         Stage of round 2 at which the coordinator dies, one of `STAGES`.
-    attestors : tuple of str, optional
-        Who attests, with a made-up loss: see `made_up_loss`.
+    attestors : mapping of str to Answer, optional
+        Who attests, and how each answers: `honest_attestor` does as the real one, with a made-up
+        loss in the model's place.
     """
 
     STAGES = (
@@ -315,7 +376,7 @@ class Federation:
         settings: RunSettings | None = None,
         behaviours: Mapping[str, Behaviour] | None = None,
         killed_at: str | None = None,
-        attestors: tuple[str, ...] = (),
+        attestors: Mapping[str, Answer] | None = None,
     ) -> None:
         self.settings = settings or small_settings()
         self.chain = chain
@@ -323,6 +384,9 @@ class Federation:
         self.rule = aggregation_rule(self.settings, SHAPES)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._behaviours = dict(behaviours or {})
+        self._attestors = {
+            name: partial(answer, self, name) for name, answer in (attestors or {}).items()
+        }
         self._killed_at = killed_at
         terms = terms_of(self.settings, run=self.archive.name, model_fingerprint="ab" * 32)
         genesis = hash_arrays(arrays_from_adapter(self.rule.adapter(self.rule.initial_state())))
@@ -348,7 +412,7 @@ class Federation:
                 max_examples=self.settings.records_per_round,
                 norm_bound=self.settings.norm_bound,
                 deadline=60.0,
-                attestors=frozenset(attestors),
+                attestors=frozenset(self._attestors),
                 rewards=RewardTerms.of(self.settings),
             ),
             save_adapter=self._save_adapter,
@@ -361,7 +425,7 @@ class Federation:
             self._arm(killed_at)
 
     def run(self) -> "Federation":
-        """Begin or resume, and go on to the last round."""
+        """Begin or resume, go on to the last round, and seal what it earned."""
         done = self.strategy.resume()
         if done < self.settings.rounds:
             self.strategy.start(
@@ -370,6 +434,8 @@ class Federation:
                 num_rounds=self.settings.rounds - done,
                 timeout=60.0,
             )
+        if self._attestors:
+            self.strategy.close_rewards(self.grid)
         return self
 
     def events_of(self, kind: str) -> list[dict[str, Any]]:
@@ -391,6 +457,9 @@ class Federation:
 
     def _organization(self, name: str) -> Callable[[Message], Message | None]:
         def answer(message: Message) -> Message | None:
+            if message.metadata.message_type == protocol.ATTEST:
+                reply = self._attestors[name](message.content)
+                return None if reply is None else reply_to(message, reply)
             round_number = int(message.metadata.group_id)
             update = honest_update(self.rule, round_number, name, self.settings.rank_of(name))
             parent = message.content[protocol.HEADER]["adapter-hash"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.factors import A_SUFFIX, B_SUFFIX
@@ -31,6 +31,7 @@ vectors = st.integers(1, 6).flatmap(
 
 
 @pytest.mark.parametrize("name", EXACT_RULES)
+@settings(max_examples=25, deadline=None)
 @given(federation=federations())
 def test_inner_products_are_those_of_the_dense_updates(name, federation):
     rule = federation.rule(name)

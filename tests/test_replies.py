@@ -29,7 +29,9 @@ pytestmark = pytest.mark.usefixtures("flower_task")
 
 NODE = 17
 #: The fixture that these properties use is the same for every example.
-FEW = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 SHAPES = {"layer.lora_A.weight": (2, 3), "layer.lora_B.weight": (4, 2)}
 PARENT = bytes([4]) * 32
 INVITATION = Invitation("shop", NODE, 3, PARENT, SHAPES, max_examples=32)

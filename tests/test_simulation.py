@@ -98,7 +98,10 @@ def test_a_run_ends_with_a_summary_of_every_organization(finished, model):
     assert all(entry["test_rows"] > 400 for entry in summary["organizations"].values())
     assert all(entry["loss"] < entry["base_loss"] for entry in summary["organizations"].values())
     assert {"setup", "train", "evaluate", "chain", "total"} <= summary["seconds"].keys()
-    assert len(summary["chain"]["seals"]) == 2
+    # The third seals what the second round earned.
+    assert len(summary["chain"]["seals"]) == 3
+    assert summary["chain"]["attested"] == [1, 2, 3]
+    assert sum(entry["reward_gwei"] for entry in summary["organizations"].values()) > 0
     assert summary["chain"]["gas_used"] > sum(s["gas_used"] for s in summary["chain"]["seals"])
     assert re.fullmatch("0x[0-9a-fA-F]{40}", summary["chain"]["contracts"]["Rounds"])
 
@@ -112,7 +115,11 @@ def test_a_run_leaves_its_chain_and_nothing_else_running(finished):
 
 def test_every_round_is_logged_with_every_organization(finished):
     events = finished.events(NAME)
-    for kind, rounds in (("round-opened", [1, 2]), ("round-sealed", [1, 2])):
+    for kind, rounds in (
+        ("round-opened", [1, 2, 3]),
+        ("round-sealed", [1, 2, 3]),
+        ("round-attested", [1, 2, 3]),
+    ):
         assert [event["round"] for event in events if event["event"] == kind] == rounds
     accepted = [e["organization"] for e in events if e["event"] == "update-accepted"]
     assert accepted == [*ORGANIZATIONS, *ORGANIZATIONS]

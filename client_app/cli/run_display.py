@@ -35,6 +35,7 @@ class RunDisplay:
 
     def __init__(self, settings: RunSettings, folder: Path, console: Console) -> None:
         self._log = folder / "run.log"
+        self._settings = settings
         self._organizations = settings.home_path / "organizations"
         self._console = console
         self._read = self._log.stat().st_size if self._log.exists() else 0
@@ -96,17 +97,30 @@ class RunDisplay:
     def _take(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "round-opened":
-                self._progress.update(
-                    self._rounds, completed=event["round"] - 1, doing=f"round {event['round']}"
-                )
+                # After the last one may come another, which only seals what that earned.
+                if event["round"] <= self._settings.rounds:
+                    self._progress.update(
+                        self._rounds, completed=event["round"] - 1, doing=f"round {event['round']}"
+                    )
             case "round-sealed":
-                self._progress.update(self._rounds, completed=event["round"], doing="sealed")
+                done = min(event["round"], self._settings.rounds)
+                self._progress.update(self._rounds, completed=done, doing="sealed")
                 self._say(
                     f"round {event['round']} sealed in block {event['block']}, "
                     f"{event['gas_used']:,} gas"
                 )
+            case "round-attested":
+                self._say(f"round {event['round']} attested by {', '.join(event['by'])}")
+            case "round-unattested":
+                self._say(
+                    f"round {event['round']} is not attested: {len(event['signed'])} of "
+                    f"{event['needed']} signed"
+                )
+            case "attestor-refused":
+                self._say(f"{event['organization']}: did not attest: {event['reason']}")
             case "run-resumed":
-                self._progress.update(self._rounds, completed=event["after"], doing="resumed")
+                done = min(event["after"], self._settings.rounds)
+                self._progress.update(self._rounds, completed=done, doing="resumed")
             case "update-rejected":
                 self._say(f"{event['organization']}: rejected ({event['code']}): {event['reason']}")
             case "organization-absent":

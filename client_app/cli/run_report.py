@@ -13,7 +13,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     table = Table(title=f"Run {summary['run']}: held-out test rows, {summary['rounds']} rounds")
     table.add_column("organization")
     table.add_column("domain")
-    for name in ("rows", "test rows", "base", "federated"):
+    for name in ("rows", "test rows", "base", "federated", "earned (gwei)"):
         table.add_column(name, justify="right")
     for name, entry in summary["organizations"].items():
         table.add_row(
@@ -23,6 +23,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
             f"{entry['test_rows']:,}",
             _share(entry["base_accuracy"]),
             _share(entry["accuracy"]),
+            f"{entry['reward_gwei']:,}",
         )
     table.add_section()
     table.add_row(
@@ -39,7 +40,15 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     for contract, address in summary["chain"]["contracts"].items():
         console.print(f"contract {contract}: {address}", highlight=False)
     seals, gas = summary["chain"]["seals"], summary["chain"]["gas_used"]
-    console.print(f"chain: {len(seals)} rounds sealed, {gas:,} gas in all", highlight=False)
+    console.print(
+        f"chain: {len(seals)} rounds sealed, {len(summary['chain']['attested'])} attested, "
+        f"{gas:,} gas in all",
+        highlight=False,
+    )
+    console.print(
+        "one operator holds all keys here, coordinator's and organizations': a simulation",
+        highlight=False,
+    )
     seconds = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False)
     console.print(f"adapter: {summary['adapter']}", highlight=False, soft_wrap=True)

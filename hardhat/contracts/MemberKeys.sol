@@ -52,6 +52,8 @@ abstract contract MemberKeys is IRegistry, EIP712 {
         bytes32 nodeKey;
         bytes32 metadata;
         uint256 nonce;
+        // Beside the trace, which forgets a key replaced or given up within the block it came in.
+        address lastKey;
         Checkpoints.Trace160 keys;
     }
 
@@ -220,12 +222,8 @@ abstract contract MemberKeys is IRegistry, EIP712 {
     }
 
     /// @inheritdoc IRegistry
-    function lastKeyOf(bytes32 organization) external view returns (address key) {
-        Checkpoints.Trace160 storage keys = _stored[organization].keys;
-        // Every departure leaves a zero behind.
-        for (uint256 i = keys.length(); key == address(0) && i > 0; --i) {
-            key = address(keys.pos(uint32(i - 1))._value);
-        }
+    function lastKeyOf(bytes32 organization) external view returns (address) {
+        return _stored[organization].lastKey;
     }
 
     /// @inheritdoc IRegistry
@@ -364,7 +362,9 @@ abstract contract MemberKeys is IRegistry, EIP712 {
 
     function _pushKey(bytes32 organization, address key) private {
         _holders[key] = organization;
-        _stored[organization].keys.push(uint96(block.number), uint160(key));
+        StoredMember storage stored = _stored[organization];
+        stored.lastKey = key;
+        stored.keys.push(uint96(block.number), uint160(key));
     }
 
     function _setProfile(bytes32 organization, bytes32 nodeKey, bytes32 metadata) private {

@@ -111,8 +111,8 @@ contract Rewards {
         emit Funded(task, msg.sender, msg.value);
     }
 
-    /// @notice Pays an organization what it has earned up to a final round and was not paid yet; for
-    /// anyone. The money goes to its current key, or to the one that it left with.
+    /// @notice Pays an organization what it has earned up to a final round and was not paid yet;
+    /// for anyone. The money goes to its current key, or to the one that it left with.
     /// @param task Task that the reward is for.
     /// @param round Final round that proves it.
     /// @param manifestHash Hash of the manifest that the round was sealed with.

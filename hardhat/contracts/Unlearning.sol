@@ -98,7 +98,7 @@ contract Unlearning is Attestors {
         bytes32 details;
     }
 
-    /// @dev The first word, then five of which at most one or two are set later.
+    /// @dev One word for all that is short; of the last three, only those of the outcome are set.
     struct StoredRequest {
         State state;
         Scope scope;
@@ -242,11 +242,9 @@ contract Unlearning is Attestors {
     /// @param completion What they signed.
     /// @param approvals Their signatures over the `Completion`, each with its own name in it,
     /// strictly ascending by organization; all of them must be valid.
-    function complete(
-        bytes32 id,
-        Completion calldata completion,
-        Approval[] calldata approvals
-    ) external {
+    function complete(bytes32 id, Completion calldata completion, Approval[] calldata approvals)
+        external
+    {
         StoredRequest storage stored = _openRequest(id);
         _requireSound(stored.task, completion);
         bytes32[] memory organizations = new bytes32[](approvals.length);
@@ -273,8 +271,7 @@ contract Unlearning is Attestors {
         );
     }
 
-    /// @notice Refuses a request in public; for the coordinator of its task, whatever its role is
-    /// by now.
+    /// @notice Refuses a request in public; for its task's coordinator, with or without its role.
     /// @param id Id of the request.
     /// @param reason Why; what each number means is agreed off the chain.
     /// @param details Hash of what there is to say about it, or zero.

@@ -159,6 +159,68 @@ contract RegistryKeysTest is RegistryFixture {
         _registry.rotateKey(_org(3), _key(3, 1), _DEADLINE, signature, possession);
     }
 
+    function test_TheLastKeyOfAMemberIsItsKey() public view {
+        assert(_registry.lastKeyOf(_org(0)) == _key(0));
+    }
+
+    function test_TheLastKeyFollowsARotation() public {
+        _rotated(0, 0);
+        assert(_registry.lastKeyOf(_org(0)) == _key(0, 1));
+        VM.roll(110);
+        _rotated(0, 1);
+        assert(_registry.lastKeyOf(_org(0)) == _key(0, 2));
+    }
+
+    function test_TheLastKeyOfAnOrganizationThatLeftIsTheOneItLeftWith() public {
+        VM.roll(110);
+        _rotated(3, 0);
+        VM.roll(120);
+        _executed(_removal(3, 3));
+        assert(_registry.keyOf(_org(3)) == address(0));
+        assert(_registry.lastKeyOf(_org(3)) == _key(3, 1));
+    }
+
+    function test_TheLastKeyOfAnOrganizationThatReturnedIsItsNewOne() public {
+        VM.roll(110);
+        _departed(3);
+        VM.roll(120);
+        _executed(_admission(3, 1, 3));
+        assert(_registry.lastKeyOf(_org(3)) == _key(3, 1));
+        VM.roll(130);
+        _executed(_removal(3, 3));
+        assert(_registry.lastKeyOf(_org(3)) == _key(3, 1));
+    }
+
+    function test_AnOrganizationThatNeverWasAMemberHasNoLastKey() public view {
+        assert(_registry.lastKeyOf(_org(9)) == address(0));
+    }
+
+    /// @dev Its history holds no key of it, since of a block only the end counts.
+    function test_AnOrganizationThatJoinedAndLeftInOneBlockHasTheKeyItCameWith() public {
+        VM.roll(110);
+        _executed(_admission(9, 0, 3));
+        _executed(_removal(9, 3));
+        assert(_registry.lastKeyOf(_org(9)) == _key(9));
+        assert(_registry.keyHistory(_org(9)).length == 1);
+    }
+
+    function test_AnOrganizationThatReturnedAndLeftInOneBlockHasTheKeyItReturnedWith() public {
+        VM.roll(110);
+        _departed(3);
+        VM.roll(120);
+        _executed(_admission(3, 1, 3));
+        _executed(_removal(3, 3));
+        assert(_registry.lastKeyOf(_org(3)) == _key(3, 1));
+    }
+
+    /// @dev Or whoever stole the key before would be paid, and ask, for good.
+    function test_AnOrganizationThatRotatedAndLeftInOneBlockHasItsNewKey() public {
+        VM.roll(110);
+        _rotated(3, 0);
+        _executed(_removal(3, 3));
+        assert(_registry.lastKeyOf(_org(3)) == _key(3, 1));
+    }
+
     function test_ProposeRecoveryStartsTheDelayAndChangesNoKey() public {
         VM.expectEmit();
         emit MemberKeys.RecoveryProposed(_org(3), _key(3, 1), 1000 + _DELAY);

@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {RewardsFixture} from "./RewardsFixture.sol";
 
-/// @dev What funding and claiming cost, the money's way to a key that held nothing included. Each is
-/// a whole transaction under `--gas-stats`, and less without its fixed costs.
+/// @dev What funding and claiming cost, the money's way to a key that held nothing included. Each
+/// is a whole transaction under `--gas-stats`, and less without its fixed costs.
 contract RewardsGasTest is RewardsFixture {
     function test_TheFirstFundingOfATaskCostsLessThan70000() public {
         uint256 before = gasleft();

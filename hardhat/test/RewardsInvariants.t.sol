@@ -6,8 +6,8 @@ import {VM} from "./Cheats.sol";
 import {RewardsFixture} from "./RewardsFixture.sol";
 
 /// @dev What may befall the rewards of a task, in any order, and a second bookkeeping of it. Some
-/// coordinators seal what they should, others whatever they like. (In this file because the runner only
-/// calls contracts of the files that hold tests.)
+/// coordinators seal what they should, others whatever they like. (In this file because the
+/// runner only calls contracts of the files that hold tests.)
 contract RewardsHandler is RewardsFixture {
     uint256 private constant _ORGS = 4;
     uint256 private constant _CORRUPTIONS = 7;

@@ -172,8 +172,8 @@ contract RewardsRecipientsTest is RewardsFixture {
         assert(_key(1).balance == 20);
     }
 
-    /// @dev Blocks are the registry's finest grain: of a key that came and went within one there may
-    /// be no trace. Nobody is paid then, rather than the zero address.
+    /// @dev Blocks are the registry's finest grain: of a key that came and went within one there
+    /// may be no trace. Nobody is paid then, rather than the zero address.
     function test_AnOrganizationThatCameAndWentWithinABlockIsNeverPaidAtZero() public {
         uint256[] memory amounts = new uint256[](5);
         amounts[4] = 5;

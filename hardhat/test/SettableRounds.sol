@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {IRounds} from "../contracts/IRounds.sol";
 
-/// @dev What other contracts ask the rounds, with every answer set by whoever asks. The Python tests
-/// hold the same contracts to the real one.
+/// @dev What other contracts ask the rounds, with every answer set by whoever asks. Together with
+/// the real one they are tested in Python.
 contract SettableRounds is IRounds {
     mapping(bytes32 task => address) public coordinatorOf;
     mapping(bytes32 task => mapping(uint64 round => Phase)) public phaseOf;

@@ -6,8 +6,8 @@ import {Unlearning} from "../contracts/Unlearning.sol";
 import {VM} from "./Cheats.sol";
 import {UnlearningFixture} from "./UnlearningFixture.sol";
 
-/// @dev What asking and its outcomes cost, the tests' own call included. Each is a whole transaction
-/// under `--gas-stats`, and less without its fixed costs.
+/// @dev What asking and its outcomes cost, the tests' own call included. Each is a whole
+/// transaction under `--gas-stats`, and less without its fixed costs.
 contract UnlearningGasTest is UnlearningFixture {
     function test_ARequestCostsLessThan150000() public {
         Unlearning.Request memory wanted = _wanted(_ASKING);

@@ -64,8 +64,10 @@ contract UnlearningOutcomesTest is UnlearningFixture {
 
     function test_CompleteRefusesAGuaranteeThatDoesNotExist() public {
         bytes32 id = _requested();
-        bytes memory call =
-            abi.encodeCall(_unlearning.complete, (id, _completion(), _attested(id, _completion(), 2)));
+        Unlearning.Completion memory completion = _completion();
+        bytes memory call = abi.encodeCall(
+            _unlearning.complete, (id, completion, _attested(id, completion, 2))
+        );
         uint256 last = 4 + 32 * 5 - 1;
         assert(call[last] == 0x01 && call[last - 32] == 0x03);
         call[last] = 0x04;

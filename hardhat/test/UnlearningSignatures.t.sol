@@ -187,8 +187,8 @@ contract UnlearningSignaturesTest is UnlearningFixture {
         assert(_unlearning.stateOf(id) == Unlearning.State.Cancelled);
     }
 
-    /// @dev Blocks are the registry's finest grain: of a key that came and went within one there may
-    /// be no trace, and then nobody can cancel, rather than anybody.
+    /// @dev Blocks are the registry's finest grain: of a key that came and went within one there
+    /// may be no trace, and then nobody can cancel, rather than anybody.
     function test_NobodyCancelsForAnOrganizationThatCameAndWentWithinABlock() public {
         _executed(_admission(4, 0, _K));
         bytes32 id = _requested(_wanted(4));
