@@ -229,11 +229,6 @@ class PublicChain:
         return {name: contract.address for name, contract in self.contracts.items()}
 
     @property
-    def sender_address(self) -> str:
-        """Address of the account that signs; `ChainError` where there is none."""
-        return self._rounds.sender.address
-
-    @property
     def node(self) -> Web3:
         """The connection of this process."""
         return self._rounds.node
@@ -246,6 +241,11 @@ class PublicChain:
     def genesis_hash(self) -> str:
         """Return the hash of the chain's first block: it names one life of a chain."""
         return genesis_hash(self.node, self._rounds.settings)
+
+    @property
+    def sender_address(self) -> str:
+        """Address of the account that signs; `ChainError` where there is none."""
+        return self._rounds.sender.address
 
     @property
     def domain(self) -> Domain:

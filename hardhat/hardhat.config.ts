@@ -18,5 +18,11 @@ export default defineConfig({
     },
   },
   // The Solidity tests read the vectors that the Python tests read too.
-  test: { solidity: { fsPermissions: { readDirectory: ["test/vectors"] } } },
+  test: {
+    solidity: {
+      fsPermissions: { readDirectory: ["test/vectors"] },
+      // So many sequences of so many random calls for each invariant.
+      invariant: { runs: 10, depth: 200 },
+    },
+  },
 });

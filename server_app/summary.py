@@ -42,7 +42,9 @@ def summarize(
     """
     last = archive.last_prepared_round() or 0
     attested = {n: a for n in range(1, last + 1) if (a := archive.attestation(n)) and a.landed}
-    rewards = RoundOutcome.from_manifest(archive.manifest(last)).rewards
+    end = RoundOutcome.from_manifest(archive.manifest(last))
+    # A round beyond the last only seals what was earned; its adapter is the one before.
+    trained = end.parent_round if last > settings.rounds else last
     records = [archive.record(number) for number in range(1, last + 1)]
     seals = [archive.seal(number) for number in range(1, last + 1)]
     train, evaluate = _spent(records, closings)
@@ -53,7 +55,7 @@ def summarize(
             "test_rows": int(closing.metrics.get("test-rows", 0)),
             "base_accuracy": closing.metrics.get("base-accuracy"),
             "accuracy": closing.metrics.get("final-accuracy"),
-            "reward_gwei": rewards.amounts.get(name, 0) // WEI_PER_GWEI,
+            "reward_gwei": end.rewards.amounts.get(name, 0) // WEI_PER_GWEI,
             "base_loss": closing.metrics.get("base-loss"),
             "loss": closing.metrics.get("final-loss"),
         }
@@ -64,13 +66,12 @@ def summarize(
         "model": settings.model,
         "quantization": settings.quantization,
         "strategy": settings.aggregation,
-        # One more may have been sealed, in which nobody trained: see `close_rewards`.
-        "rounds": min(last, settings.rounds),
+        "rounds": trained,
         "organizations": organizations,
         "mean_base_accuracy": _mean(organizations, "base_accuracy"),
         "mean_accuracy": _mean(organizations, "accuracy"),
         "general_text_loss": _general_text(closings),
-        "adapter": str(archive.adapter_folder(last)),
+        "adapter": str(archive.adapter_folder(trained)),
         "log": str(archive.folder / "run.log"),
         "chain": {
             "contracts": dict(contracts),
