@@ -33,7 +33,7 @@ _RECOMPUTED: Final = ("update of ", "weights", "aggregate", "rewards")
 _ATTESTED: Final = ("attestation",)
 
 #: Checks of the run as a whole without which none of its rounds says anything.
-_OF_ALL_ROUNDS: Final = ("task", "terms", "settings")
+_OF_ALL_ROUNDS: Final = ("task", "terms", "settings", "recorded block")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flwr.app import Message, RecordDict
@@ -27,6 +28,10 @@ from strategies.round_outcome import RoundOutcome
 from strategies.round_terms import Participant
 from strategies.run_archive import RunArchive
 from strategies.scores import ScoreTable
+
+#: Asks attestors: given the round and what is sent to each by name, returns what each answered, or
+#: why it did not.
+Ask = Callable[[int, Mapping[str, RecordDict]], Mapping[str, RecordDict | str]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,18 @@ class Attesting:
         self._attestors = sorted(attestors, key=lambda p: p.organization)
 
     def attest(self, round_number: int, grid: Grid) -> ScoreTable | None:
+        """Have a sealed round attested by attestors on Flower's nodes: see `attest_by`."""
+        return self.attest_by(round_number, partial(self._over_flower, grid))
+
+    def attest_by(self, round_number: int, ask: Ask) -> ScoreTable | None:
         """Have a sealed round attested; one that was is taken up.
+
+        Parameters
+        ----------
+        round_number : int
+            The sealed round.
+        ask : callable
+            See `Ask`.
 
         Returns
         -------
@@ -96,7 +112,7 @@ class Attesting:
             return stored.scores
         if stored is None:
             started = time.monotonic()
-            words = self._asked(outcome, grid)
+            words = self._asked(outcome, ask)
             self._listener(
                 "attestors-answered",
                 {"round": round_number, "seconds": time.monotonic() - started},
@@ -122,7 +138,7 @@ class Attesting:
         )
         return scores
 
-    def _asked(self, outcome: RoundOutcome, grid: Grid) -> dict[str, _Word]:
+    def _asked(self, outcome: RoundOutcome, ask: Ask) -> dict[str, _Word]:
         """Ask the attestors, the one that leads first; return who signed the same scores."""
         evidence = RoundEvidence.of_archive(self._archive, outcome.round, exact=self._exact)
         records = evidence.to_records(self._notary.task)
@@ -131,50 +147,68 @@ class Attesting:
         waiting = self._attestors[turn:] + self._attestors[:turn]
         while waiting:
             lead, *waiting = waiting
-            first = self._answers(outcome, grid, [lead], records, None)
+            first = self._answers(outcome, ask, [lead], records, None)
             if not first:
                 continue
             proposed = first[lead.organization].scores
-            return first | self._answers(outcome, grid, waiting, records, proposed)
+            return first | self._answers(outcome, ask, waiting, records, proposed)
         return {}
 
     def _answers(
         self,
         outcome: RoundOutcome,
-        grid: Grid,
+        ask: Ask,
         attestors: list[Participant],
         records: Mapping[str, Any],
         proposed: ScoreTable | None,
     ) -> dict[str, _Word]:
-        if not attestors:
-            return {}
-        messages = {
-            attestor.organization: self._message(outcome.round, attestor, records, proposed)
+        contents = {
+            attestor.organization: self._content(outcome.round, attestor, records, proposed)
             for attestor in attestors
+        }
+        answers = ask(outcome.round, contents) if contents else {}
+        words = {}
+        for name, answer in answers.items():
+            if isinstance(answer, str):
+                self._refused(outcome.round, name, answer)
+                continue
+            try:
+                words[name] = self._word(answer, name, outcome, proposed)
+            except ValueError as error:
+                self._refused(outcome.round, name, str(error))
+        return words
+
+    def _over_flower(
+        self, grid: Grid, round_number: int, contents: Mapping[str, RecordDict]
+    ) -> dict[str, RecordDict | str]:
+        nodes = {attestor.organization: attestor.node for attestor in self._attestors}
+        messages = {
+            name: Message(
+                content=content,
+                message_type=protocol.ATTEST,
+                dst_node_id=nodes[name],
+                group_id=str(round_number),
+                ttl=self._deadline,
+            )
+            for name, content in contents.items()
         }
         replies = {
             reply.metadata.reply_to_message_id: reply
             for reply in grid.send_and_receive(list(messages.values()), timeout=self._deadline)
         }
-        words = {}
+        answers: dict[str, RecordDict | str] = {}
         for name, message in messages.items():
             reply = replies.get(message.metadata.message_id)
-            if reply is None or reply.has_error():
-                self._refused(outcome.round, name, error_of(reply))
-                continue
-            try:
-                words[name] = self._word(reply.content, name, outcome, proposed)
-            except ValueError as error:
-                self._refused(outcome.round, name, str(error))
-        return words
+            answers[name] = error_of(reply) if reply is None or reply.has_error() else reply.content
+        return answers
 
-    def _message(
+    def _content(
         self,
         round_number: int,
         attestor: Participant,
         records: Mapping[str, Any],
         proposed: ScoreTable | None,
-    ) -> Message:
+    ) -> RecordDict:
         entries: dict[str, Any] = {
             "organization": attestor.organization,
             "task": self._notary.task,
@@ -183,13 +217,7 @@ class Attesting:
         }
         if proposed is not None:
             entries["proposed-scores"] = canonical_json(proposed.to_json())
-        return Message(
-            content=RecordDict({protocol.HEADER: protocol.header_record(entries), **records}),
-            message_type=protocol.ATTEST,
-            dst_node_id=attestor.node,
-            group_id=str(round_number),
-            ttl=self._deadline,
-        )
+        return RecordDict({protocol.HEADER: protocol.header_record(entries), **records})
 
     def _word(
         self, content: RecordDict, name: str, outcome: RoundOutcome, proposed: ScoreTable | None

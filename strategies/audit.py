@@ -16,7 +16,7 @@ from strategies.aggregation import (
     adapter_distance,
 )
 from strategies.audit_attestation import check_attestation
-from strategies.audit_blocks import check_blocks
+from strategies.audit_blocks import check_blocks, check_witnessed
 from strategies.audit_check import Check, equal
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
@@ -75,6 +75,7 @@ def audit(
         yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
     if only_round is None:
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
+        yield from check_witnessed(archive, chain)
     for record in rounds:
         yield from _guarded(
             record.round, partial(_check_round, archive, settings, record, context, chain)

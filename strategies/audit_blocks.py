@@ -7,11 +7,14 @@ sees it here.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from blockchain.block_witness import missing
+from blockchain.errors import ChainError
 from blockchain.merkle import check_hash
 from blockchain.public_chain import PublicChain
 from blockchain.typed_data import check_integer
 from strategies.audit_check import Check
 from strategies.run_archive import ArchiveError, RunArchive
+from strategies.witnessed_blocks import witnessed_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,27 @@ def recorded_blocks(archive: RunArchive, round_number: int) -> list[Witness]:
         path = archive.round_folder(round_number) / "seal.json"
         raise ArchiveError(f"{path} was altered: {error}") from error
     return [Witness(height, noted)]
+
+
+def check_witnessed(archive: RunArchive, chain: PublicChain) -> Iterator[Check]:
+    """Check that the blocks that organizations under the run's home saw are on the chain."""
+    for folder in sorted((archive.home / "organizations").glob("*/blocks")):
+        name = folder.parent.name
+        try:
+            gone = missing(chain.node, witnessed_file(chain, archive.home, name))
+        except ChainError as error:
+            yield Check(0, "recorded block", False, f"the blocks that {name} saw: {error}")
+            continue
+        seen = gone[0] if gone else None
+        yield Check(
+            0,
+            "recorded block",
+            seen is None,
+            f"{name} saw block {seen.height} of hash {seen.hash}, which has left the chain: its "
+            "history was replaced"
+            if seen
+            else "",
+        )
 
 
 def check_blocks(archive: RunArchive, round_number: int, chain: PublicChain) -> Iterator[Check]:

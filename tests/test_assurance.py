@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from blockchain.block_witness import SeenBlock
 from blockchain.canonical import canonical_json
 from blockchain.public_chain import Phase
 from strategies.assurance import LEVELS, assurances, level_of
@@ -151,3 +152,19 @@ def test_every_check_of_an_audit_belongs_to_a_level(federation):
     found = {level_of(check) for check in audit(federation.archive, federation.chain)}
     assert found == set(LEVELS) - {"final"}
     assert level_of(Check(1, "something new", True)) == "sealed"
+
+
+def test_a_block_that_an_organization_saw_and_that_left_the_chain_fails_every_round(
+    federation, monkeypatch
+):
+    (federation.archive.home / "organizations" / "east" / "blocks").mkdir(parents=True)
+    seen = SeenBlock(chain_id=31337, height=7, hash="0x" + "ab" * 32)
+    monkeypatch.setattr("strategies.audit_blocks.witnessed_file", lambda *_: None)
+    monkeypatch.setattr("strategies.audit_blocks.missing", lambda *_: [])
+    federation.chain.node = None
+    assert levels(federation)[1] == "attested"
+    monkeypatch.setattr("strategies.audit_blocks.missing", lambda *_: [seen])
+    assert set(levels(federation).values()) == {"failed"}
+    (failed,) = [c for c in audit(federation.archive, federation.chain) if not c.holds]
+    assert (failed.round, failed.name) == (0, "recorded block")
+    assert "east saw block 7" in failed.detail

@@ -92,7 +92,7 @@ def tampering(run, number, change):
 
     def entries(*arguments):
         found = list(real(*arguments))
-        return change(found) if run.strategy._round + 1 == number else found
+        return change(found) if run.strategy._progress.round + 1 == number else found
 
     run.strategy._entries = entries
     return run.run()

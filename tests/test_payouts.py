@@ -26,16 +26,17 @@ WINDOW = DISPUTES.challenge_window
 def attested_run(folder, chain, **changes):
     """Two rounds, the first attested before the second was sealed, so that it holds its rewards."""
     run = Federation(folder, chain, small_settings(max_tokens=next(_tasks), **changes))
-    real = run.strategy.attest_last
+    progress = run.strategy._progress
+    real = progress.attest_last
 
     def attest_last(grid):
-        last = run.strategy._parent_round
+        last = progress.parent_round
         if last and run.archive.attestation(last) is None:
             table = attest(run, last, SCORES)
-            run.strategy._rewards = run.strategy._rewards.after(table, RewardTerms.of(run.settings))
+            progress.rewards = progress.rewards.after(table, RewardTerms.of(run.settings))
         real(grid)
 
-    run.strategy.attest_last = attest_last
+    progress.attest_last = attest_last
     run.run()
     attest(run, 2, SCORES)
     most = run.settings.rounds * RewardTerms.of(run.settings).pool

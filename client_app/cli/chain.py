@@ -1,11 +1,11 @@
 """``foedus chain`` and ``foedus deploy``: the managed node and the contracts on it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from client_app.cli.output import AsJson, Home, console, print_json
+from client_app.cli.output import AsJson, Home, console, print_json, shown_time
 
 if TYPE_CHECKING:
     from blockchain.managed_node import ManagedNode
@@ -38,11 +38,14 @@ def stop(home: Home = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(home: Home = None, as_json: AsJson = False) -> None:
-    """Say whether the node runs, and where. Exit status 1 if it does not.
+    """Say whether the node runs, and where; how far the newest run is sealed and final; balances.
+
+    Exit status 1 if the node does not run.
 
     Example: `foedus chain status --json`
     """
     now = _node(home).status()
+    standing = _standing(home) if now.running else None
     if as_json:
         print_json(
             {
@@ -51,14 +54,61 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
                 "pid": now.pid,
                 "block": now.block_number,
                 "log": str(now.log),
+                "standing": standing,
             }
         )
     elif now.running:
         console.print(f"running at {now.rpc_url}, block {now.block_number}, process {now.pid}")
+        if standing is not None:
+            _print_standing(standing)
     else:
         console.print("not running; `foedus chain start` starts it")
     if not now.running:
         raise typer.Exit(1)
+
+
+def _standing(home: Path | None) -> "dict[str, Any] | None":
+    """Return where the newest run, pausing and the coordinator's balance stand; None unknown."""
+    from blockchain.errors import ChainError
+    from client_app.cli.chosen import settings_of
+    from strategies.chain_standing import chain_standing
+    from strategies.run_archive import ArchiveError, newest_run
+    from strategies.run_chain import open_reading_chain
+    from strategies.settings import RunSettings, SettingsError
+
+    try:
+        archive = newest_run(_home(home))
+        settings = RunSettings(home=str(_home(home)))
+        if archive is not None and "settings" in archive.read_run():
+            settings = settings_of(archive)
+        # Nothing deployed yet is no news to somebody who asks for the node.
+        chain = open_reading_chain(settings)
+        return chain_standing(chain, settings, archive).to_json()
+    except (ChainError, ArchiveError, SettingsError):
+        return None
+
+
+def _print_standing(standing: "dict[str, Any]") -> None:
+    run = standing["run"]
+    if run is not None:
+        console.print(
+            f"run {run['name']}: sealed up to round {run['last_sealed']}, final up to round "
+            f"{run['last_final']}"
+            + (
+                f"; round {run['next_final']} at the earliest {shown_time(run['final_from'])}"
+                if run["final_from"] is not None
+                else ""
+            ),
+            highlight=False,
+            soft_wrap=True,
+        )
+    if standing["paused"]:
+        console.print("opening rounds is paused")
+    balance = standing["coordinator"]
+    if balance is not None:
+        console.print(f"coordinator: {int(balance['wei']) / 1e18:.6g} ether", highlight=False)
+        if balance["low"]:
+            console.print("[yellow]warning:[/] that is little: send it some")
 
 
 def deploy(home: Home = None, as_json: AsJson = False) -> None:

@@ -133,8 +133,7 @@ def answer(
     chain = coordinator_chain(settings, open_reading_chain(settings))
     answers = answer_challenges(chain, archive, task, unavailable=unavailable)
     names = known_names(settings)
-    shown = {
-        "run": archive.name,
+    shown: dict[str, list[dict[str, Any]]] = {
         "included": [_place(filed, names) for filed in answers.included],
         "unavailable": [_place(filed, names) for filed in answers.unavailable],
         "unanswered": [
@@ -142,7 +141,7 @@ def answer(
         ],
     }
     if as_json:
-        print_json(shown)
+        print_json({"run": archive.name, **shown})
     else:
         for what in ("included", "unavailable", "unanswered"):
             for place in shown[what]:

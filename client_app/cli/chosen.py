@@ -37,10 +37,10 @@ def settings_at(home: Path | None) -> "RunSettings":
 
 def task_of(archive: "RunArchive") -> bytes:
     """Return the id of a run's task, or end the command where it never opened one."""
-    task = archive.read_run().get("task")
+    task = str(archive.read_run().get("task"))
     try:
         return bytes.fromhex(task)
-    except (TypeError, ValueError):
+    except ValueError:
         return fail(f"run {archive.name} never opened a task on the chain")
 
 

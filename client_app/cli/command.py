@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from client_app.cli import chain, challenge, generation, keys, members, rewards, run, verification
+from client_app.cli import (
+    attest,
+    chain,
+    challenge,
+    generation,
+    keys,
+    members,
+    rewards,
+    run,
+    verification,
+)
 from client_app.cli.output import report
 
 app = typer.Typer(
@@ -21,12 +31,13 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("verify")(verification.verify)
+app.command("attest")(attest.attest)
+app.command("members")(members.members)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
 app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
-app.add_typer(members.app, name="members")
 app.add_typer(keys.app, name="keys")
 
 

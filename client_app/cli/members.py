@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 
 from client_app.cli.chosen import known_names, settings_at
@@ -11,17 +10,12 @@ from client_app.cli.output import AsJson, Home, console, print_json
 if TYPE_CHECKING:
     from strategies.members_here import Roster
 
-app = typer.Typer(help="The organizations of the registry.", invoke_without_command=True)
 
-
-@app.callback()
-def members(context: typer.Context, home: Home = None, as_json: AsJson = False) -> None:
+def members(home: Home = None, as_json: AsJson = False) -> None:
     """List the organizations of the registry, thresholds and roles.
 
     Example: `foedus members`
     """
-    if context.invoked_subcommand is not None:
-        return
     from strategies.members_here import roster
     from strategies.run_chain import open_reading_chain
 
