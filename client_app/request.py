@@ -12,9 +12,10 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
+from blockchain.chain_records import Phase
 from blockchain.merkle import Leaf
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Phase, PublicChain
+from blockchain.public_chain import PublicChain
 from blockchain.typed_data import SignatureError, check_signer
 from client_app.own_record import OwnRecord
 from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from blockchain.public_chain import Phase, RoundRecord, TaskRecord
+from blockchain.chain_records import Phase, RoundRecord, TaskRecord
 from strategies.audit_check import Check
 from strategies.finality import Finality, finality
 

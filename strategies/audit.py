@@ -7,8 +7,9 @@ from typing import Any
 
 from blockchain import merkle
 from blockchain.canonical import hash_arrays, hash_json
+from blockchain.chain_records import Phase, RoundRecord, TaskRecord
 from blockchain.errors import ChainError
-from blockchain.public_chain import Phase, PublicChain, RoundRecord, TaskRecord
+from blockchain.public_chain import PublicChain
 from llm.factors import Arrays, LinearShape, adapter_from_arrays, arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from blockchain.chain_records import RoundRecord
 from blockchain.merkle import organization_id
-from blockchain.public_chain import PublicChain, RoundRecord
+from blockchain.public_chain import PublicChain
 from blockchain.typed_data import SignatureError, check_signer
 from strategies.attesting import attestation_of
 from strategies.audit_check import Check, equal

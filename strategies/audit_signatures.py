@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from blockchain.public_chain import PublicChain, RoundRecord
+from blockchain.chain_records import RoundRecord
+from blockchain.public_chain import PublicChain
 from blockchain.typed_data import SignatureError, check_signer
 from strategies.audit_check import Check
 from strategies.round_outcome import Entry, RoundOutcome

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from blockchain.chain_records import Phase
 from blockchain.keys import account_address
-from blockchain.public_chain import Phase, PublicChain
+from blockchain.public_chain import PublicChain
 from strategies.finality import finality
 from strategies.run_accounts import COORDINATOR_KEY, has_coordinator_key
 from strategies.run_archive import RunArchive

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockchain import merkle
+from blockchain.chain_records import Phase, RoundRecord, TaskRecord
 from blockchain.disputes import ChallengeState, FiledChallenge
 from blockchain.merkle import Leaf
 from blockchain.model_update import ModelUpdate, receipt_digest
-from blockchain.public_chain import Phase, PublicChain, RoundRecord, TaskRecord
+from blockchain.public_chain import PublicChain
 from blockchain.sender import TransactionReceipt
 from blockchain.typed_data import SignatureError, check_signer
 from strategies.protocol import RoundReceipt

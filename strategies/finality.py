@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blockchain.public_chain import Phase, RoundRecord, TaskRecord
+from blockchain.chain_records import Phase, RoundRecord, TaskRecord
 
 
 @dataclass(frozen=True)

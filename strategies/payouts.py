@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blockchain.chain_records import Phase, RoundRecord
 from blockchain.merkle import organization_id
-from blockchain.public_chain import Phase, PublicChain, RoundRecord
+from blockchain.public_chain import PublicChain
 from blockchain.sender import TransactionReceipt
 from strategies.finality import Finality, finality
 from strategies.rewards import RewardTable, RewardTerms, round_rewards

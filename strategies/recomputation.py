@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blockchain.canonical import hash_arrays
-from blockchain.public_chain import PublicChain, RoundRecord
+from blockchain.chain_records import RoundRecord
+from blockchain.public_chain import PublicChain
 from llm.factors import arrays_from_adapter
 from strategies.aggregation import (
     AggregationRule,

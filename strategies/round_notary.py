@@ -7,10 +7,11 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from blockchain import merkle
+from blockchain.chain_records import Phase
 from blockchain.errors import ChainWasResetError, RecordMismatchError
 from blockchain.merkle import organization_id
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Phase, PublicChain
+from blockchain.public_chain import PublicChain
 from blockchain.typed_data import sign_digest
 from strategies.protocol import RoundReceipt
 from strategies.round_outcome import RoundOutcome

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockchain.canonical import hash_arrays, hash_json
+from blockchain.chain_records import Seal
 from blockchain.merkle import Leaf, check_hash, organization_id, root
 from blockchain.model_update import ModelUpdate
-from blockchain.public_chain import Seal
 from llm.factors import Arrays
 from strategies.aggregation import AggregationState
 from strategies.replies import CheckedReply, Verdict

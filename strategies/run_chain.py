@@ -4,11 +4,12 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from blockchain.chain_records import DisputeTerms
 from blockchain.chain_settings import ChainSettings
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
-from blockchain.public_chain import DisputeTerms, PublicChain
+from blockchain.public_chain import PublicChain
 from strategies.rewards import RewardTerms
 from strategies.settings import RunSettings
 from strategies.simulated_members import admit_missing, founding

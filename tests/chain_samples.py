@@ -12,10 +12,11 @@ from typing import Any
 
 import requests
 
+from blockchain.chain_records import DisputeTerms
 from blockchain.chain_settings import ChainSettings
 from blockchain.membership import Founder, Founding, majority
 from blockchain.merkle import ACCEPTED, Leaf, organization_id
-from blockchain.public_chain import DisputeTerms, PublicChain
+from blockchain.public_chain import PublicChain
 from tests.signing_cases import account_of
 
 _terms = itertools.count()

@@ -19,9 +19,9 @@ from flwr.serverapp import Grid
 
 from blockchain import merkle
 from blockchain.canonical import canonical_json, hash_arrays
+from blockchain.chain_records import DisputeTerms, OpenedTask, Phase, RoundRecord, Seal, TaskRecord
 from blockchain.errors import ChainError
 from blockchain.merkle import organization_id
-from blockchain.public_chain import DisputeTerms, OpenedTask, Phase, RoundRecord, Seal, TaskRecord
 from blockchain.sender import TransactionReceipt
 from blockchain.typed_data import Domain, sign_digest
 from llm.adapters import save_adapter

@@ -8,7 +8,7 @@ import pytest
 
 from blockchain.block_witness import SeenBlock
 from blockchain.canonical import canonical_json
-from blockchain.public_chain import Phase
+from blockchain.chain_records import Phase
 from strategies.assurance import LEVELS, assurances, level_of
 from strategies.audit import audit
 from strategies.audit_check import Check

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, RecordDict
 
 from blockchain.canonical import canonical_json
-from blockchain.public_chain import Phase
+from blockchain.chain_records import Phase
 from strategies import protocol
 from strategies.audit import audit
 from strategies.protocol import ProtocolError

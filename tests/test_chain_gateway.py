@@ -12,11 +12,11 @@ import requests
 from blockchain.artifacts import load
 from blockchain.chain_gateway import ALLOWED
 from blockchain.chain_journal import ChainJournal, Head
+from blockchain.chain_records import Seal
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import NodeError, TransactionRevertedError
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
-from blockchain.public_chain import Seal
 from tests.chain_samples import DISPUTES, GENESIS, ask, digest, founding_of, free_port
 
 FORBIDDEN = (

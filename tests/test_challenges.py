@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from blockchain.canonical import hash_arrays
+from blockchain.chain_records import Phase
 from blockchain.disputes import ChallengeState
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Phase
 from blockchain.typed_data import sign_digest
 from client_app.own_record import OwnRecord
 from strategies.assurance import assurances

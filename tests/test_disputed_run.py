@@ -3,10 +3,10 @@
 import pytest
 from eth_account import Account
 
+from blockchain.chain_records import Phase
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Phase
 from blockchain.typed_data import sign_digest
 from strategies.audit import audit
 from strategies.run_archive import RunArchive

@@ -7,10 +7,10 @@ import pytest
 from flwr.app import Error, RecordDict
 
 from blockchain.canonical import hash_arrays
+from blockchain.chain_records import Phase
 from blockchain.errors import ChainError, ChainWasResetError
 from blockchain.merkle import Leaf, organization_id
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Phase
 from blockchain.typed_data import check_signer
 from llm.factors import A_SUFFIX, B_SUFFIX, arrays_from_adapter
 from strategies import protocol

@@ -11,10 +11,10 @@ import pytest
 
 from blockchain import merkle
 from blockchain.canonical import hash_arrays
+from blockchain.chain_records import Seal
 from blockchain.errors import ChainError
 from blockchain.merkle import Leaf
 from blockchain.model_update import receipt_digest
-from blockchain.public_chain import Seal
 from blockchain.typed_data import check_signer, sign_digest
 from client_app.organization import Organization
 from client_app.own_record import OwnRecord

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockchain import merkle
+from blockchain.chain_records import Phase, Seal, record_digest
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import connect_node
 from blockchain.deployment import connect_deployed, deploy
@@ -25,7 +26,7 @@ from blockchain.errors import (
     WrongChainError,
 )
 from blockchain.keys import fund_from_development_account, open_account
-from blockchain.public_chain import Phase, PublicChain, Seal, record_digest
+from blockchain.public_chain import PublicChain
 from blockchain.sender import Sender
 from tests.bare_node import bare_node
 from tests.chain_samples import (

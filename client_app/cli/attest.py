@@ -10,7 +10,8 @@ from client_app.cli.output import AsJson, Home, console, fail, print_json, repor
 from client_app.cli.verification import chosen_run
 
 if TYPE_CHECKING:
-    from blockchain.public_chain import PublicChain, RoundRecord
+    from blockchain.chain_records import RoundRecord
+from blockchain.public_chain import PublicChain
     from strategies.run_archive import RunArchive
     from strategies.settings import RunSettings
 
