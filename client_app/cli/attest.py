@@ -11,7 +11,7 @@ from client_app.cli.verification import chosen_run
 
 if TYPE_CHECKING:
     from blockchain.chain_records import RoundRecord
-from blockchain.public_chain import PublicChain
+    from blockchain.public_chain import PublicChain
     from strategies.run_archive import RunArchive
     from strategies.settings import RunSettings
 
