@@ -98,7 +98,8 @@ abstract contract Submissions is RoundsState, Attestors {
         return _submissions[task][round][organization];
     }
 
-    /// @notice What an organization signs for its update, and what a leaf of the round's tree names.
+    /// @notice What an organization signs for its update, and what a leaf of its round's tree
+    /// names.
     function updateDigest(ModelUpdate calldata update) public view returns (bytes32) {
         // Every member of the struct takes one word, as EIP-712 encodes it too.
         return _hashTypedDataV4(keccak256(abi.encode(_MODEL_UPDATE, update)));

@@ -11,9 +11,9 @@ import {VM} from "./Cheats.sol";
 import {MerkleTree} from "./MerkleTree.sol";
 import {RoundsFixture} from "./RoundsFixture.sol";
 
-/// @dev Does to a task, at random, whatever anyone can do to it, and remembers what must not change.
-/// Most of it is refused, as it should be. The runner
-/// calls every function that changes state, and finds only what lies in the file of the tests.
+/// @dev Does to a task, at random, whatever anyone can do to it, and remembers what must not
+/// change. Most of it is refused, as it should be. The runner calls every function that changes
+/// state, and finds the contract only if it lies in the file of the tests.
 contract RoundsHandler is RoundsFixture {
     using MerkleTree for bytes32[];
 
