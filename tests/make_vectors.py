@@ -1,14 +1,16 @@
-"""The consistency proofs that the Solidity and the Python tests both check, as one JSON file.
+"""The proofs that the Solidity and the Python tests both check, as JSON files.
 
-``python -m tests.make_vectors`` writes ``hardhat/test/vectors/consistency.json`` anew. Keys stand
-in alphabetical order: the Solidity tests decode each case as a struct with its fields in that
-order.
+``python -m tests.make_vectors`` writes ``hardhat/test/vectors/*.json`` anew. Keys stand in
+alphabetical order: the Solidity tests decode each case as a struct with its fields in that order.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from blockchain import merkle
+from blockchain.merkle import Leaf
+from tests.chain_samples import make_leaves
 from tests.consistency_cases import (
     REFERENCE_LEAVES,
     REFERENCE_ROOTS,
@@ -17,8 +19,11 @@ from tests.consistency_cases import (
     corruptions,
     make_log,
 )
+from tests.test_merkle import corruptions as inclusion_corruptions
 
-VECTORS = Path(__file__).parent.parent / "hardhat/test/vectors/consistency.json"
+_FOLDER = Path(__file__).parent.parent / "hardhat/test/vectors"
+VECTORS = _FOLDER / "consistency.json"
+INCLUSION_VECTORS = _FOLDER / "inclusion.json"
 
 #: Every pair of sizes in the reference tree, and some beyond it.
 SIZES = [
@@ -49,6 +54,41 @@ def vectors() -> str:
     return f'{{\n{head}"cases":[\n{lines}\n]\n}}\n'
 
 
+#: Number of leaves and position of the one that is proven: with and without a sibling missing.
+PLACES = [(1, 0), (2, 0), (2, 1), (3, 2), (5, 4), (7, 3), (8, 5), (33, 32), (1000, 617)]
+
+
+def inclusion_vectors() -> str:
+    """The text of the file of inclusion proofs: each case on a line of its own."""
+    cases = []
+    for count, index in PLACES:
+        leaves = make_leaves(bytes(32), 1, count)
+        root, proof = merkle.root(leaves), merkle.proof(leaves, index)
+        name = f"leaf {index} of {count}"
+        cases.append(_inclusion(name, root, leaves[index], proof, valid=True))
+        cases += [
+            _inclusion(f"{name}: {how}", root, leaf, siblings, valid=False)
+            for how, leaf, siblings in inclusion_corruptions(leaves[index], proof)
+        ]
+    about = json.dumps("Inclusion proofs of a round's leaves, by `python -m tests.make_vectors`")
+    lines = ",\n".join(json.dumps(case, separators=(",", ":"), sort_keys=True) for case in cases)
+    return f'{{\n"about":{about},\n"cases":[\n{lines}\n]\n}}\n'
+
+
+def _inclusion(
+    name: str, root: bytes, leaf: Leaf, proof: list[bytes], *, valid: bool
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "digest": _hex(leaf.digest),
+        "index": leaf.index,
+        "proof": [_hex(node) for node in proof],
+        "root": _hex(root),
+        "valid": valid,
+        "verdict": leaf.verdict,
+    }
+
+
 def _case(name: str, said: Claim, valid: bool) -> dict[str, Any]:
     return {
         "name": name,
@@ -68,3 +108,4 @@ def _hex(value: bytes) -> str:
 if __name__ == "__main__":
     VECTORS.parent.mkdir(exist_ok=True)
     VECTORS.write_text(vectors())
+    INCLUSION_VECTORS.write_text(inclusion_vectors())

@@ -160,3 +160,11 @@ def test_leaf_hashes_and_organization_ids_are_pinned():
         == "012bd4f74e70a501222e20ab655e7aee8020248537d00246b81431f23a2f1488"
     )
     assert leaf.hash().hex() == "6f5009d805716b47a8934d75c798c6cf84fd018664fd6d76a5724fe26abce5c3"
+
+
+def test_the_vectors_that_the_contract_is_held_to_are_those_of_this_code():
+    from tests.make_vectors import INCLUSION_VECTORS, inclusion_vectors
+
+    assert INCLUSION_VECTORS.read_text() == inclusion_vectors(), (
+        "run `python -m tests.make_vectors`"
+    )
