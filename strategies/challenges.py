@@ -139,8 +139,6 @@ def open_challenge(
     task, number = update.task, update.round
     digest = update.digest(chain.domain)
     on_chain, record = chain.task(task), chain.round(task, number)
-    _require_challengeable(on_chain, record, chain.now())
-    stands = chain.disputes.challenge_of(task, number, digest)
     if receipt is not None:
         leaf = Leaf(digest=digest, index=receipt.index, verdict=receipt.verdict)
         if chain.is_included(task, number, leaf, receipt.proof):
@@ -148,6 +146,7 @@ def open_challenge(
                 f"round {number}: the update is included, as leaf {receipt.index} with verdict "
                 f"{receipt.verdict}: there is nothing to challenge"
             )
+    _require_challengeable(on_chain, record, chain.now())
     word = b"" if receipt is None else receipt.signature
     if word:
         try:
@@ -160,6 +159,7 @@ def open_challenge(
             f"round {number}: there is neither the coordinator's receipt for the update nor a "
             "submission of it on the chain: it cannot be challenged"
         )
+    stands = chain.disputes.challenge_of(task, number, digest)
     if stands.state is ChallengeState.OPEN and (stands.by_receipt or not word):
         raise ChallengeError(f"round {number}: the update is challenged already, and open")
     return chain.disputes.challenge(update, word, on_chain.bond)
