@@ -150,6 +150,22 @@ class Contract:
             raise unreachable(self.settings, error) from error
         return TransactionReceipt.of(receipt)
 
+    def receipts_of(
+        self, event: str, first_block: int, **topics: object
+    ) -> list[TransactionReceipt]:
+        """Return the receipts of all transactions since a block that emitted `event`, in order."""
+        hashes = [
+            log["transactionHash"]
+            for log in self.events(event, first_block, self.height(), **topics)
+        ]
+        try:
+            return [
+                TransactionReceipt.of(self.node.eth.get_transaction_receipt(hashed))
+                for hashed in dict.fromkeys(hashes)
+            ]
+        except requests.RequestException as error:
+            raise unreachable(self.settings, error) from error
+
     def events(
         self, event: str, first_block: int, last_block: int, **topics: object
     ) -> list[Mapping[str, Any]]:

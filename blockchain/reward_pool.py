@@ -36,6 +36,13 @@ class RewardPool:
         missing = wei - self.funded(task)
         return self._contract.send("fund", task, value=missing) if missing > 0 else None
 
+    def funding_gas(self, task: bytes, first_block: int) -> int:
+        """Return the gas of all transactions since a block that gave to a task's pool."""
+        return sum(
+            receipt.gas_used
+            for receipt in self._contract.receipts_of("Funded", first_block, task=task)
+        )
+
     def funded(self, task: bytes) -> int:
         """Return what a task's pool was given in all, wei."""
         return int(self._contract.read("fundedOf", task))

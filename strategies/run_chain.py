@@ -46,10 +46,15 @@ def dispute_terms(settings: RunSettings) -> DisputeTerms:
 
 
 def fund_rewards(chain: PublicChain, task: bytes, settings: RunSettings) -> int:
-    """Give a task's pool all that its rounds can pay at most; gas used, 0 where it has it."""
-    most = settings.rounds * RewardTerms.of(settings).pool
-    receipt = chain.rewards.fund(task, most)
-    return 0 if receipt is None else receipt.gas_used
+    """Give a task's pool all that its rounds can pay at most.
+
+    Returns
+    -------
+    int
+        Gas that this used, also in an earlier attempt at the run.
+    """
+    chain.rewards.fund(task, settings.rounds * RewardTerms.of(settings).pool)
+    return chain.rewards.funding_gas(task, chain.task(task).opened_block)
 
 
 def open_writing_chain(settings: RunSettings) -> PublicChain:

@@ -25,7 +25,16 @@ from blockchain.errors import (
 from blockchain.event_reader import ChainEvent, EventReader, next_range
 from blockchain.event_store import EventStore
 from tests.bare_node import bare_node
-from tests.chain_samples import GENESIS, ask, changed, digest, free_port, refusing
+from tests.chain_samples import (
+    DISPUTES,
+    GENESIS,
+    ask,
+    changed,
+    digest,
+    founding_of,
+    free_port,
+    refusing,
+)
 from tests.ping_contract import ABI, ADDRESS, emit, funded_account, install
 
 real = pytest.mark.real
@@ -197,21 +206,22 @@ def test_a_filter_on_an_indexed_argument_lets_only_its_events_through(node, tmp_
 @real
 def test_events_of_several_names_come_in_the_order_of_the_chain(node, tmp_path):
     account = funded_account(node)
-    rounds = deploy(node, account, tmp_path).contracts["Rounds"]
+    founding = founding_of(account.address)
+    deployment = deploy(node, account, tmp_path, lambda: founding)
     chain = connect_deployed(node, tmp_path, account)
-    task = chain.open_task(digest("events"), GENESIS).task
-    chain.open_task(digest("another"), GENESIS)
+    task = chain.open_task(digest("events"), GENESIS, DISPUTES).task
+    chain.open_task(digest("another"), GENESIS, DISPUTES)
     for round in (1, 2):
         chain.open_round(task, round, GENESIS)
         chain.void_round(task, round)
     reader = EventReader(
         connect_node(node),
         node,
-        rounds.address,
+        deployment.addresses["Rounds"],
         load("Rounds").abi,
         {name: {"task": task} for name in ("RoundVoided", "RoundOpened", "TaskOpened")},
         tmp_path / "checkpoint.json",
-        rounds.block_number,
+        deployment.first_block + 1,
     )
     sink = Calls(tmp_path)
     assert reader.apply(sink) == 5

@@ -116,7 +116,8 @@ def test_a_run_leaves_its_chain_and_nothing_else_running(finished):
 def test_every_round_is_logged_with_every_organization(finished):
     events = finished.events(NAME)
     for kind, rounds in (
-        ("round-opened", [1, 2, 3]),
+        # The third is not opened for training: it seals what the second earned.
+        ("round-opened", [1, 2]),
         ("round-sealed", [1, 2, 3]),
         ("round-attested", [1, 2, 3]),
     ):
@@ -193,7 +194,7 @@ def test_a_prompt_is_answered_by_base_and_adapter(finished):
     answer = json.loads(done.stdout)
     assert answer["prompt"] == "Sentiment: [/b]"
     assert isinstance(answer["base"], str)
-    assert answer["adapter_folder"].endswith("rounds/0002/adapter")
+    assert answer["adapter_folder"].endswith("rounds/0003/adapter")
 
 
 def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, model, tmp_path):
