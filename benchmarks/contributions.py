@@ -11,8 +11,7 @@ another processor: `compute-dtype` is `auto`, and not every processor is fast at
 
 import argparse
 import time
-from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from llm.draw import draw
 from llm.factors import arrays_from_adapter
 from llm.training import TrainedPart, train, training_seed
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
-from strategies.contributions import ScoredRound, first_order, leave_one_out
+from strategies.contributions import ScoredRound, ScoreLimits, first_order, leave_one_out
 from strategies.home import cache_folder
 from strategies.public_validation import PublicValidation, public_validation_set
 from strategies.run_archive import write_json
@@ -38,7 +37,7 @@ from strategies.run_parts import (
     training_settings,
 )
 from strategies.settings import RunSettings
-from strategies.validation_loss import loss_gradient, validation_loss
+from strategies.validation_loss import loss_gradient, scoring_base, validation_loss
 
 OUTPUT = RESULTS / "contributions.json"
 
@@ -54,6 +53,7 @@ def main() -> None:
     rows = public_validation_set(settings, cache)
     if rows is None:
         raise SystemExit("the default settings name no public validation set")
+    exact = scoring_base(settings, cache)
     rounds, scored_rounds, state = [], [], rule.initial_state()
     for number in range(1, options.rounds + 1):
         contributions = [
@@ -62,25 +62,26 @@ def main() -> None:
         ]
         scored = ScoredRound(rule, state, number, contributions)
         scored_rounds.append(scored)
-        rounds.append({"round": number, **measure(base, rows, settings, scored)})
+        rounds.append({"round": number, **measure(exact, rows, settings, scored)})
         console.print(rounds[-1])
         state = rule.aggregate(state, number, contributions).state
-    exact = load_base_model(base_model_settings(settings.model_copy(update=FLOAT32)), cache)
-    float32 = leave_one_out(
-        scored_rounds[0], validation_loss(exact, rows.records, settings), bound=settings.score_bound
-    )
     result: dict[str, Any] = {
         **provenance("python -m benchmarks.contributions", "torch", "transformers", "bitsandbytes"),
         "validation_rows": len(rows.records),
-        "compute_dtype": str(base.compute_dtype),
+        "training_type": str(base.compute_dtype),
         "rounds": rounds,
-        "first_round_in_float32": float32,
     }
+    if base is not exact:
+        with validation_loss(base, rows.records, settings) as loss:
+            result["gains_in_training_type"] = [
+                leave_one_out(joined(scored), loss, EVERY_GAIN) for scored in scored_rounds
+            ]
     write_json(options.output, result)
-    show(rounds, float32, console)
+    show(rounds, console)
 
 
-FLOAT32: Mapping[str, Any] = {"compute_dtype": "float32"}
+#: Gains as they are, nothing taken off.
+EVERY_GAIN = ScoreLimits(0.0, 1.0)
 
 
 def contribution(
@@ -116,25 +117,26 @@ def measure(
     base: BaseModel, rows: PublicValidation, settings: RunSettings, scored: ScoredRound
 ) -> dict[str, Any]:
     """Score a round in every way."""
-    loss = validation_loss(base, rows.records, settings)
-    gradient = loss_gradient(base, rows.records, settings)
-    joined = ScoredRound(
-        scored.rule, scored.state, scored.round, [*scored.accepted, *free_riders(scored)]
-    )
-    ways = {
-        "leave_one_out": partial(leave_one_out, scored, loss),
-        "first_order": partial(first_order, scored, gradient),
-        "with_free_riders": partial(leave_one_out, joined, loss),
-    }
-    measured: dict[str, Any] = {
-        "loss_before": loss(scored.adapter(())),
-        "loss_after": loss(scored.adapter(scored.accepted)),
-    }
-    for way, score in ways.items():
+    limits = ScoreLimits.of(settings)
+    measured: dict[str, Any] = {}
+    with validation_loss(base, rows.records, settings) as loss:
+        measured["loss_before"] = loss(scored.adapter(()))
+        measured["loss_after"] = loss(scored.adapter(scored.accepted))
         started = time.perf_counter()
-        measured[way] = {"micro_nats": score(bound=settings.score_bound)}
-        measured[way]["seconds"] = time.perf_counter() - started
+        measured["leave_one_out"] = leave_one_out(scored, loss, limits)
+        measured["leave_one_out_seconds"] = time.perf_counter() - started
+        measured["with_free_riders"] = leave_one_out(joined(scored), loss, limits)
+        measured["gains_with_free_riders"] = leave_one_out(joined(scored), loss, EVERY_GAIN)
+    gradient = loss_gradient(base, rows.records, settings)
+    started = time.perf_counter()
+    measured["first_order"] = first_order(scored, gradient, limits)
+    measured["first_order_seconds"] = time.perf_counter() - started
     return measured
+
+
+def joined(scored: ScoredRound) -> ScoredRound:
+    """Return a round in which free riders take part as well."""
+    return replace(scored, accepted=[*scored.accepted, *free_riders(scored)])
 
 
 def free_riders(scored: ScoredRound) -> list[Contribution]:
@@ -156,20 +158,15 @@ def free_riders(scored: ScoredRound) -> list[Contribution]:
     ]
 
 
-def show(rounds: list[dict[str, Any]], float32: Mapping[str, int], console: Console) -> None:
+def show(rounds: list[dict[str, Any]], console: Console) -> None:
     """Print the scores, in nats."""
-    table = Table(title="scores in nats")
-    ways = ("leave_one_out", "first_order", "with_free_riders")
-    for heading in ("round", "organization", *ways, "float32"):
-        table.add_column(heading)
+    ways = ("leave_one_out", "first_order", "with_free_riders", "gains_with_free_riders")
+    table = Table("round", "organization", *ways, title="scores in nats")
     for measured in rounds:
-        for name in measured["with_free_riders"]["micro_nats"]:
-            values = [measured[way]["micro_nats"].get(name) for way in ways]
-            values.append(float32.get(name) if measured["round"] == 1 else None)
+        for name in measured["with_free_riders"]:
+            values = (measured[way].get(name) for way in ways)
             shown = ("" if value is None else f"{value / 1e6:.4f}" for value in values)
             table.add_row(str(measured["round"]), name, *shown)
-        seconds = (f"{measured[way]['seconds']:.1f} s" for way in ways)
-        table.add_row(str(measured["round"]), "seconds", *seconds, "")
     console.print(table)
 
 

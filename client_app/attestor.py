@@ -11,13 +11,13 @@ from blockchain.public_chain import PublicChain
 from blockchain.typed_data import sign_digest
 from client_app.own_record import OwnRecord
 from client_app.request import CoordinatorError, check_terms
-from llm.base_model import load_base_model
 from llm.factors import Arrays
 from strategies import protocol
 from strategies.attesting import attestation_of, read_scores
 from strategies.contributions import (
     Loss,
     ScoredRound,
+    ScoreLimits,
     first_order,
     leave_one_out,
     score_table,
@@ -29,10 +29,10 @@ from strategies.recomputation import RecomputedRound, recompute
 from strategies.rewards import RewardTerms
 from strategies.round_evidence import RoundEvidence
 from strategies.round_outcome import RoundOutcome
-from strategies.run_parts import agreed_rule, base_model_settings
+from strategies.run_parts import agreed_rule
 from strategies.scores import ScoreTable, agrees, micro_nats
 from strategies.settings import RunSettings
-from strategies.validation_loss import loss_gradient, validation_loss
+from strategies.validation_loss import loss_gradient, scoring_base, validation_loss
 
 #: Stands for the validation set's hash where contributions are not scored.
 _NO_VALIDATION = bytes(32)
@@ -121,18 +121,17 @@ class Attestor:
         validation = public_validation_set(settings, self._cache)
         found: dict[str, int] = {}
         if validation is not None and made.contributions:
-            base = load_base_model(base_model_settings(settings), self._cache)
+            base = scoring_base(settings, self._cache)
+            limits = ScoreLimits.of(settings)
             scored = ScoredRound(
                 agreed_rule(settings), made.state, outcome.round, made.contributions
             )
             if settings.score_method == "first-order":
                 gradient = loss_gradient(base, validation.records, settings)
-                found = first_order(scored, gradient, bound=settings.score_bound)
+                found = first_order(scored, gradient, limits)
             else:
-                loss = self._shown(
-                    validation_loss(base, validation.records, settings), scored, task
-                )
-                found = leave_one_out(scored, loss, bound=settings.score_bound)
+                with validation_loss(base, validation.records, settings) as loss:
+                    found = leave_one_out(scored, self._shown(loss, scored, task), limits)
         return score_table(
             found,
             settings.organization_names,

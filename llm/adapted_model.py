@@ -30,6 +30,21 @@ class AdaptedModel:
         self._base = base
         self._layers = layers
 
+    def wear(self, adapter: LoraAdapter | None) -> None:
+        """Take off whatever adapter is on the model, and put on another, or none.
+
+        Raises
+        ------
+        AdapterError
+            If it does not fit the base model.
+        """
+        if adapter is not None:
+            adapter.check_fits(self._base.linear_shapes())
+        for layer in self._layers.values():
+            layer.take_off()
+        if adapter is not None:
+            self.put(scaled_factors(adapter, self._base))
+
     def put(self, factors: Factors) -> None:
         """Set the low-rank path of every named layer.
 
@@ -104,8 +119,6 @@ def adapted(
         If the adapter does not fit the base model.
     """
     linears = target_linears(base.model, "all-linear")
-    if adapter is not None:
-        adapter.check_fits(base.linear_shapes())
     if keep_weights is None:
         keep_weights = _room_for(linears, base)
     with base.lock:
@@ -114,8 +127,7 @@ def adapted(
             for name, linear in linears.items()
         }
         model = AdaptedModel(base, layers)
-        if adapter is not None:
-            model.put(scaled_factors(adapter, base))
+        model.wear(adapter)
         replacements: dict[nn.Module, AdaptedLinear] = {
             linears[name]: layer for name, layer in layers.items()
         }

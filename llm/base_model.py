@@ -111,7 +111,7 @@ def load_base_model(
     Returns
     -------
     BaseModel
-        One object in a process for equal settings and cache.
+        One object in a process for equal settings and cache; the last two are held.
 
     Raises
     ------
@@ -121,6 +121,10 @@ def load_base_model(
         If the embedded model cannot be prepared.
     """
     cache = cache.expanduser().resolve()
+    if settings.compute_dtype == "auto":
+        # Named, so that whoever asks for the type by name gets the same object.
+        fast = fast_compute_dtype(_device(settings))
+        settings = settings.model_copy(update={"compute_dtype": str(fast).removeprefix("torch.")})
     # Outside the memory of loaded models: the progress callback is no part of what was loaded.
     if (settings, cache) not in _paths:
         _paths[settings, cache] = base_model_path(settings, cache, progress)
@@ -130,14 +134,11 @@ def load_base_model(
 _paths: dict[tuple[BaseModelSettings, Path], Path] = {}
 
 
-@lru_cache(maxsize=1)
+# Two: an attestor trains in one type and scores in another.
+@lru_cache(maxsize=2)
 def _load(settings: BaseModelSettings, path: Path) -> BaseModel:
     device = _device(settings)
-    compute_dtype = (
-        fast_compute_dtype(device)
-        if settings.compute_dtype == "auto"
-        else getattr(torch, settings.compute_dtype)
-    )
+    compute_dtype: torch.dtype = getattr(torch, settings.compute_dtype)
     read_config(path)
     _check_weight_files(path)
     try:

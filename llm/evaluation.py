@@ -21,6 +21,7 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.records import Record
 from llm.tokenization import (
+    FEW_TOKENS,
     EncodedRecord,
     Row,
     collate,
@@ -172,6 +173,7 @@ def general_text_loss(base: BaseModel, adapter: LoraAdapter | None = None) -> fl
             sorted(rows, key=lambda row: len(row.tokens)),
             max_rows=len(rows),
             max_tokens=_BATCH_TOKENS,
+            max_padding=FEW_TOKENS,
         ):
             batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
             loss += float(model.loss(batch))
@@ -224,7 +226,10 @@ def _ask(
     tokens = done = 0
     ranked = sorted(questions, key=lambda question: len(question.row.tokens))
     pieces = within_tokens(
-        [question.row for question in ranked], max_rows=len(ranked), max_tokens=_BATCH_TOKENS
+        [question.row for question in ranked],
+        max_rows=len(ranked),
+        max_tokens=_BATCH_TOKENS,
+        max_padding=FEW_TOKENS,
     )
     for piece in pieces:
         asked = ranked[done : done + len(piece)]

@@ -51,6 +51,10 @@ class AdaptedLinear:
         """
         self.a, self.b = a, b
 
+    def take_off(self) -> None:
+        """Have no low-rank path."""
+        self.a = self.b = None
+
     def factors(self) -> tuple[Tensor, Tensor] | None:
         """Return the low-rank path, where there is one."""
         return None if self.a is None or self.b is None else (self.a, self.b)

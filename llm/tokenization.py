@@ -3,12 +3,17 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from llm.records import Record
+
+#: Padding that evaluation puts up with in a piece, tokens: computing as much takes about as long as
+#: one more walk through the weights.
+FEW_TOKENS: Final = 64
 
 #: Fewest prompt tokens left when a record is cut: less would be no context at all.
 _MIN_PROMPT_TOKENS = 1
@@ -258,15 +263,32 @@ def by_length(
 
 
 def within_tokens(
-    rows: Sequence[Row], *, max_rows: int, max_tokens: int
+    rows: Sequence[Row], *, max_rows: int, max_tokens: int, max_padding: int | None = None
 ) -> Iterator[Sequence[Row]]:
-    """Cut rows, in their order, into pieces of bounded size after padding; none is empty."""
-    start, longest = 0, 0
+    """Cut rows, in their order, into pieces of bounded size after padding; none is empty.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        In an order in which neighbours are of like length.
+    max_rows : int
+        Rows in a piece.
+    max_tokens : int
+        Tokens in a piece, padding included; a single row may be longer.
+    max_padding : int, optional
+        Padding in a piece, tokens.
+    """
+    start, longest, real = 0, 0, 0
     for index, row in enumerate(rows):
-        longest = max(longest, len(row.tokens))
+        longest, real = max(longest, len(row.tokens)), real + len(row.tokens)
         count = index - start + 1
-        if count > 1 and (count > max_rows or count * longest > max_tokens):
+        padded = count * longest
+        if count > 1 and (
+            count > max_rows
+            or padded > max_tokens
+            or (max_padding is not None and padded - real > max_padding)
+        ):
             yield rows[start:index]
-            start, longest = index, len(row.tokens)
+            start, longest, real = index, len(row.tokens), len(row.tokens)
     if start < len(rows):
         yield rows[start:]

@@ -10,7 +10,14 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.factors import Arrays
 from llm.records import Record
-from llm.tokenization import collate, completion_row, encode, padding_token, within_tokens
+from llm.tokenization import (
+    FEW_TOKENS,
+    collate,
+    completion_row,
+    encode,
+    padding_token,
+    within_tokens,
+)
 from llm.trained_factors import TrainedFactors, TrainedPart
 
 #: Tokens at once, padding included: as in training, each holds its activations until its gradient.
@@ -54,7 +61,9 @@ def validation_gradient(
     whole = TrainedPart(train_a=True, train_b=True, rank=adapter.rank)
     factors = TrainedFactors(adapter, whole, base.compute_dtype, base.device)
     with adapted(base, adapter) as model, torch.enable_grad():
-        for piece in within_tokens(rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS):
+        for piece in within_tokens(
+            rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
+        ):
             batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
             model.put(factors.assemble())
             (model.loss(batch) / targets).backward()  # type: ignore[no-untyped-call]

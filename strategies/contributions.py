@@ -8,7 +8,7 @@ the scores reward, and what they cannot see.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from strategies.aggregation import AggregationRule, AggregationState, Contributi
 from strategies.aggregation.likeness import near_duplicates, negligible, update_gram
 from strategies.aggregation.reproducible import fold_sum
 from strategies.scores import ScoreMethod, ScoreTable, micro_nats
+from strategies.settings import RunSettings
 
 #: Mean loss in nats of a global adapter, under its PEFT names, on the public validation set.
 Loss: TypeAlias = Callable[[Arrays], float]
@@ -63,6 +64,44 @@ class ScoredRound:
 
 
 @dataclass(frozen=True)
+class ScoreLimits:
+    """Between what a gain lies that is paid in full.
+
+    Parameters
+    ----------
+    tolerance : float
+        Nats that another processor's gain may lie apart, at least 0. They are taken off every
+        gain: what is no larger cannot be told from rounding, and counts as none.
+    bound : float
+        Largest score of an update or group, nats, above 0.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range.
+    """
+
+    tolerance: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bound) and self.bound > 0):
+            raise ValueError(f"score bound {self.bound}: expected a finite number above 0")
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise ValueError(f"score tolerance {self.tolerance}: expected a number of at least 0")
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> Self:
+        """Return a run's."""
+        return cls(settings.score_tolerance, settings.score_bound)
+
+    def score(self, gain: float) -> float:
+        """Return ``min(bound, max(0, gain - tolerance))``, in nats; 0 for NaN."""
+        # Infinity minus infinity: without the update there is no usable adapter either.
+        return 0.0 if math.isnan(gain) else min(self.bound, max(0.0, gain - self.tolerance))
+
+
+@dataclass(frozen=True)
 class _Player:
     """Near-duplicates count as one: the member that stands for them, and all their names."""
 
@@ -70,15 +109,16 @@ class _Player:
     members: tuple[str, ...]
 
 
-def leave_one_out(scored: ScoredRound, loss: Loss, *, bound: float) -> dict[str, int]:
+def leave_one_out(scored: ScoredRound, loss: Loss, limits: ScoreLimits) -> dict[str, int]:
     """Score each update by what the adapter would lose without it.
 
-    ``score_k = min(bound, max(0, min(loss(all but k), loss(all, k silenced)) - loss(all)))``. The
-    first of the two is the leave-one-out value of Ghorbani and Zou, "Data Shapley" (arXiv
-    1904.02868): the rest shares the whole weight. Alone it pays for noise in a round that went too
-    far, because any update that points nowhere makes the others' step shorter. The second, in
-    which zeros stand in the update's place and the others keep their weights, asks what the
-    update itself does. It is computed only where the first is a gain.
+    ``gain_k = min(loss(all but k), loss(all, k silenced)) - loss(all)``, and
+    ``score_k = min(bound, max(0, gain_k - tolerance))``. The first of the two losses is that of
+    leave-one-out as Ghorbani and Zou have it, "Data Shapley" (arXiv 1904.02868): the rest shares
+    the whole weight. Alone it pays for noise in a round that went too far, because any update that
+    points nowhere makes the others' step shorter. The second, in which zeros stand in the update's
+    place and the others keep their weights, asks what the update itself does. It is computed only
+    where the first leaves a score.
 
     An update that is zero, or next to it, earns nothing and takes no part in the comparison.
     Near-duplicates are scored as one: only the member that stands for them (the most records used,
@@ -93,8 +133,8 @@ def leave_one_out(scored: ScoredRound, loss: Loss, *, bound: float) -> dict[str,
         The round.
     loss : callable
         See :data:`Loss`; infinite or NaN for an adapter that gives no numbers.
-    bound : float
-        Largest score of an update or group, nats, above 0.
+    limits : ScoreLimits
+        What is too little to count, and too much.
 
     Returns
     -------
@@ -104,7 +144,7 @@ def leave_one_out(scored: ScoredRound, loss: Loss, *, bound: float) -> dict[str,
     Raises
     ------
     ValueError
-        If the rule does not admit a contribution, or the bound is out of range.
+        If the rule does not admit a contribution.
     """
     before: list[float] = []
 
@@ -120,15 +160,15 @@ def leave_one_out(scored: ScoredRound, loss: Loss, *, bound: float) -> dict[str,
         found = []
         for names in left_out:
             gain = value(_without(everyone, names)) - whole
-            if gain > 0:
+            if gain > limits.tolerance:
                 gain = min(gain, value(_silenced(everyone, names)) - whole)
             found.append(gain)
         return found
 
-    return _scores(scored, gains, bound)
+    return _scores(scored, gains, limits)
 
 
-def first_order(scored: ScoredRound, gradient: Gradient, *, bound: float) -> dict[str, int]:
+def first_order(scored: ScoredRound, gradient: Gradient, limits: ScoreLimits) -> dict[str, int]:
     """Estimate :func:`leave_one_out` from one gradient of the validation loss.
 
     Both losses of the formula are replaced by the first term of the loss's Taylor series about
@@ -144,8 +184,8 @@ def first_order(scored: ScoredRound, gradient: Gradient, *, bound: float) -> dic
         The round, under a rule whose adapter keeps its shape.
     gradient : callable
         See :data:`Gradient`.
-    bound : float
-        Largest score of an update or group, nats, above 0.
+    limits : ScoreLimits
+        What is too little to count, and too much.
 
     Returns
     -------
@@ -174,7 +214,7 @@ def first_order(scored: ScoredRound, gradient: Gradient, *, bound: float) -> dic
             for names in left_out
         ]
 
-    return _scores(scored, gains, bound)
+    return _scores(scored, gains, limits)
 
 
 def score_table(
@@ -224,9 +264,7 @@ def score_table(
 _Gains: TypeAlias = Callable[[Sequence[Contribution], Sequence[set[str]]], list[float]]
 
 
-def _scores(scored: ScoredRound, gains: _Gains, bound: float) -> dict[str, int]:
-    if not (math.isfinite(bound) and bound > 0):
-        raise ValueError(f"score bound {bound}: expected a finite number above 0")
+def _scores(scored: ScoredRound, gains: _Gains, limits: ScoreLimits) -> dict[str, int]:
     ordered = sorted(scored.accepted, key=lambda contribution: contribution.organization)
     if not ordered:
         return {}
@@ -240,7 +278,7 @@ def _scores(scored: ScoredRound, gains: _Gains, bound: float) -> dict[str, int]:
     if players:
         found = gains(everyone, [set(player.members) for player in players])
         for player, gain in zip(players, found, strict=True):
-            share = micro_nats(_clipped(gain, bound)) // len(player.members)
+            share = micro_nats(limits.score(gain)) // len(player.members)
             scores |= dict.fromkeys(player.members, share)
     return scores
 
@@ -274,11 +312,6 @@ def _silenced(contributions: Sequence[Contribution], names: set[str]) -> list[Co
 
 def _number(loss: float) -> float:
     return math.inf if math.isnan(loss) else loss
-
-
-def _clipped(gain: float, bound: float) -> float:
-    # Infinity minus infinity: without the update there is no usable adapter either.
-    return 0.0 if math.isnan(gain) else min(bound, max(0.0, gain))
 
 
 def _slope_along(

@@ -227,9 +227,10 @@ class RunSettings(BaseModel):
     )
     score_bound: Nats = Field(1.0, description="Largest score of an update in a round, in nats.")
     score_tolerance: NonNegativeFloat = Field(
-        0.03,
+        0.001,
         le=1000,
-        description="How far, in nats, another processor's score may lie from an attestor's own.",
+        description="How far, in nats, another processor's score may lie from an attestor's own. "
+        "As much is taken off every gain: what is smaller is rounding, and earns nothing.",
     )
     reward_per_round: int = Field(
         1_000_000,

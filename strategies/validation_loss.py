@@ -1,46 +1,65 @@
-"""The loss of a global adapter on the public validation set, as scoring asks for it."""
+"""The loss of a global adapter on the public validation set, as scoring asks for it.
 
-import math
-from collections.abc import Sequence
+It is computed in float32, whatever type organizations train in: in bfloat16 the loss of two
+adapters that do the same differs by as much as honest updates earn, and processors differ in what
+they round how. ``docs/rewards.md`` has the figures.
+"""
 
-from llm.base_model import BaseModel
-from llm.evaluation import EvaluationError, evaluate
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from llm.base_model import BaseModel, load_base_model
 from llm.factors import Arrays
 from llm.records import Record
+from llm.repeated_loss import repeated_loss
 from llm.validation_gradient import validation_gradient
 from strategies.contributions import Gradient, Loss
-from strategies.run_parts import adapter_at_scale
+from strategies.run_parts import adapter_at_scale, base_model_settings
 from strategies.settings import RunSettings
 
 
-def validation_loss(base: BaseModel, records: Sequence[Record], settings: RunSettings) -> Loss:
-    """Return the function from an adapter to its mean loss on records, nats a completion token.
+def scoring_base(settings: RunSettings, cache: Path) -> BaseModel:
+    """Load the base model that contributions are scored on: the run's, computing in float32.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's.
+    cache : Path
+        Foedus' cache folder.
+
+    Raises
+    ------
+    BaseModelError, RegistryError, CacheError
+        As :func:`llm.base_model.load_base_model`.
+    """
+    exact = base_model_settings(settings).model_copy(update={"compute_dtype": "float32"})
+    return load_base_model(exact, cache)
+
+
+@contextmanager
+def validation_loss(
+    base: BaseModel, records: Sequence[Record], settings: RunSettings
+) -> Iterator[Loss]:
+    """Give the function from an adapter to its mean loss on records, nats a completion token.
 
     Parameters
     ----------
     base : BaseModel
-        The run's base model.
+        The base model; locked until the context ends.
     records : sequence of Record
         The public validation set's.
     settings : RunSettings
         The run's: its scale and ``max-tokens`` count.
 
-    Returns
-    -------
+    Yields
+    ------
     callable
-        Infinite for an adapter under which a record's log-probability is not finite.
+        Not finite for an adapter under which a record's log-probability is not.
     """
-
-    def loss(adapter: Arrays) -> float:
-        try:
-            return evaluate(
-                base, records, adapter_at_scale(adapter, settings), max_tokens=settings.max_tokens
-            ).loss
-        except EvaluationError:
-            # There are records and their ids differ: what is left is a loss that is no number.
-            return math.inf
-
-    return loss
+    with repeated_loss(base, records, max_tokens=settings.max_tokens) as loss:
+        yield lambda adapter: loss(adapter_at_scale(adapter, settings))
 
 
 def loss_gradient(base: BaseModel, records: Sequence[Record], settings: RunSettings) -> Gradient:

@@ -28,7 +28,7 @@ from llm.adapters import save_adapter
 from llm.factors import arrays_from_adapter
 from strategies import protocol
 from strategies.attesting import attestation_of
-from strategies.contributions import ScoredRound, leave_one_out, score_table
+from strategies.contributions import ScoredRound, ScoreLimits, leave_one_out, score_table
 from strategies.federated_lora import FederatedLora
 from strategies.recomputation import recompute
 from strategies.rewards import RewardTerms
@@ -310,7 +310,8 @@ def scored(federation: "Federation", content: RecordDict) -> tuple[RoundOutcome,
     made = recompute(evidence, federation.rule, federation.chain, context, terms)
     number = evidence.outcome.round
     round_to_score = ScoredRound(federation.rule, made.state, number, made.contributions)
-    found = leave_one_out(round_to_score, made_up_loss, bound=1.0) if made.contributions else {}
+    limits = ScoreLimits.of(settings)
+    found = leave_one_out(round_to_score, made_up_loss, limits) if made.contributions else {}
     table = score_table(
         found,
         NAMES,

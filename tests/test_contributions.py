@@ -9,12 +9,19 @@ from hypothesis import strategies as st
 
 from llm.factors import arrays_from_adapter
 from strategies.aggregation import RULES, AggregationSettings, Contribution
-from strategies.contributions import ScoredRound, first_order, leave_one_out, score_table
+from strategies.contributions import (
+    ScoredRound,
+    ScoreLimits,
+    first_order,
+    leave_one_out,
+    score_table,
+)
 from strategies.scores import micro_nats
 from tests.aggregation_cases import MIXED, SHAPES, federations
 from tests.chain_samples import digest
 
 BOUND = 5.0
+LIMITS = ScoreLimits(0.0, BOUND)
 #: A few rounds each; several processes may share the processor.
 few = settings(max_examples=25, deadline=None)
 
@@ -81,7 +88,7 @@ def test_a_score_is_the_smaller_loss_without_the_update_less_the_loss_with_all_a
     expected = {
         c.organization: score_by_hand(scored, loss, c.organization) for c in scored.accepted
     }
-    assert leave_one_out(scored, loss, bound=BOUND) == expected
+    assert leave_one_out(scored, loss, LIMITS) == expected
 
 
 @few
@@ -92,8 +99,8 @@ def test_zeros_change_nobodys_score(federation, examples):
     assume("zeros" not in {c.organization for c in scored.accepted})
     loss = distance_loss(scored)
     zeros = copy_of(scored.accepted[0], "zeros", factor=0.0, examples=examples)
-    scores = leave_one_out(with_more(scored, zeros), loss, bound=BOUND)
-    assert scores == leave_one_out(scored, loss, bound=BOUND) | {"zeros": 0}
+    scores = leave_one_out(with_more(scored, zeros), loss, LIMITS)
+    assert scores == leave_one_out(scored, loss, LIMITS) | {"zeros": 0}
 
 
 def test_noise_that_shortens_a_step_which_went_too_far_earns_nothing():
@@ -114,7 +121,7 @@ def test_noise_that_shortens_a_step_which_went_too_far_earns_nothing():
 
     without, with_all = (loss(scored.adapter(sent)) for sent in (honest, scored.accepted))
     assert without > with_all
-    assert leave_one_out(scored, loss, bound=BOUND)["noise"] == 0
+    assert leave_one_out(scored, loss, LIMITS)["noise"] == 0
 
 
 @few
@@ -122,13 +129,13 @@ def test_noise_that_shortens_a_step_which_went_too_far_earns_nothing():
 def test_a_copy_changes_nobody_elses_score_and_halves_the_one_it_copies(federation, data):
     scored = scored_round(federation)
     loss = distance_loss(scored)
-    alone = leave_one_out(scored, loss, bound=BOUND)
+    alone = leave_one_out(scored, loss, LIMITS)
     victim = data.draw(st.sampled_from(list(scored.accepted)))
     name = data.draw(st.sampled_from([f" {victim.organization}", f"{victim.organization}~"]))
     assume(name not in alone)
     # A larger copy, or one that claims fewer records, does not stand for the original.
     copy = copy_of(victim, name, factor=data.draw(st.floats(1.0, 3.0)))
-    scores = leave_one_out(with_more(scored, copy), loss, bound=BOUND)
+    scores = leave_one_out(with_more(scored, copy), loss, LIMITS)
     share = alone[victim.organization] // 2
     expected = alone | {victim.organization: share, name: share}
     # An equal copy may stand for the original under its own name, which sums in another order.
@@ -142,7 +149,7 @@ def test_a_copy_changes_nobody_elses_score_and_halves_the_one_it_copies(federati
 def test_one_that_splits_itself_is_worth_no_more_in_all_than_it_was_alone(federation, parts):
     scored = scored_round(federation)
     loss = distance_loss(scored)
-    alone = leave_one_out(scored, loss, bound=BOUND)
+    alone = leave_one_out(scored, loss, LIMITS)
     one, *others = scored.accepted
     noise = np.random.default_rng(5)
     twins = [one]
@@ -153,9 +160,8 @@ def test_one_that_splits_itself_is_worth_no_more_in_all_than_it_was_alone(federa
         }
         twins.append(Contribution(f"{one.organization}/{part}", 1, arrays, one.scale))
     assume(len({c.organization for c in [*twins, *others]}) == parts + len(others))
-    scores = leave_one_out(
-        ScoredRound(scored.rule, scored.state, 1, [*twins, *others]), loss, bound=BOUND
-    )
+    everyone = ScoredRound(scored.rule, scored.state, 1, [*twins, *others])
+    scores = leave_one_out(everyone, loss, LIMITS)
     if one.num_examples == 1:
         # Then the twins stand beside it as equals, and the smallest of them for all.
         return
@@ -182,7 +188,7 @@ def test_an_update_of_nearly_nothing_earns_exactly_nothing(federation, factor, e
     def loss(adapter):
         return float(any(not np.array_equal(adapter[n], best[n]) for n in adapter))
 
-    scores = leave_one_out(with_more(scored, idle), loss, bound=BOUND)
+    scores = leave_one_out(with_more(scored, idle), loss, LIMITS)
     assert scores == dict.fromkeys(names, micro_nats(1.0)) | {"idle": 0}
 
 
@@ -190,15 +196,15 @@ def test_an_update_of_nearly_nothing_earns_exactly_nothing(federation, factor, e
 def test_the_order_of_the_contributions_changes_no_score(name):
     scored = scored_round(MIXED, name)
     reverse = ScoredRound(scored.rule, scored.state, 1, scored.accepted[::-1])
-    scores = leave_one_out(scored, size_loss, bound=BOUND)
-    assert leave_one_out(reverse, size_loss, bound=BOUND) == scores
+    scores = leave_one_out(scored, size_loss, LIMITS)
+    assert leave_one_out(reverse, size_loss, LIMITS) == scores
     assert list(scores) == sorted(scores)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_every_rule_is_scored_by_running_it_on_the_rest(name):
     scored = scored_round(MIXED, name)
-    for organization, score in leave_one_out(scored, size_loss, bound=BOUND).items():
+    for organization, score in leave_one_out(scored, size_loss, LIMITS).items():
         assert score == score_by_hand(scored, size_loss, organization)
 
 
@@ -219,13 +225,13 @@ def test_where_too_few_are_left_for_the_rule_the_adapter_before_the_round_stands
         return {"best": 0.4, "before": 1.0, "silenced": 0.9}[calls[-1]]
 
     expected = {c.organization: micro_nats(0.9 - 0.4) for c in contributions}
-    assert leave_one_out(scored, loss, bound=BOUND) == expected
+    assert leave_one_out(scored, loss, LIMITS) == expected
     assert calls == ["best", "before", "silenced", "silenced", "silenced"]
     # A copy leaves two that differ, fewer than the rule needs: then all are weighed. The median of
     # two copies and another is the copy: silencing the other changes nothing, silencing them all.
     copied = [*contributions[:2], copy_of(contributions[0], "zz")]
     best = scored.adapter(copied)
-    scores = leave_one_out(ScoredRound(rule, scored.state, 1, copied), loss, bound=BOUND)
+    scores = leave_one_out(ScoredRound(rule, scored.state, 1, copied), loss, LIMITS)
     one, other, _ = (c.organization for c in copied)
     assert scores == {one: 300_000, other: 0, "zz": 300_000}
 
@@ -236,14 +242,14 @@ def test_an_only_contribution_is_worth_what_it_changes():
     loss = distance_loss(only)
     gain = loss(only.adapter(())) - loss(only.adapter(only.accepted))
     assert gain > 0
-    scores = leave_one_out(only, loss, bound=1000.0)
+    scores = leave_one_out(only, loss, ScoreLimits(0.0, 1000.0))
     assert scores == {scored.accepted[0].organization: micro_nats(gain)}
 
 
 def test_a_round_without_contributions_asks_for_no_loss():
     rule = MIXED.rule("ffa")
     empty = ScoredRound(rule, rule.initial_state(), 1, ())
-    assert leave_one_out(empty, lambda _: pytest.fail("asked"), bound=1.0) == {}
+    assert leave_one_out(empty, lambda _: pytest.fail("asked"), LIMITS) == {}
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
@@ -259,12 +265,12 @@ def test_an_adapter_without_a_finite_loss_makes_nobody_a_profit_from_it(bad):
     def broken_by_one(adapter):
         return 0.5 if same(adapter, without) else bad
 
-    assert leave_one_out(scored, broken_by_one, bound=BOUND) == nobody
+    assert leave_one_out(scored, broken_by_one, LIMITS) == nobody
 
     def broken_unless_all_take_part(adapter):
         return 0.5 if same(adapter, best) else bad
 
-    scores = leave_one_out(scored, broken_unless_all_take_part, bound=BOUND)
+    scores = leave_one_out(scored, broken_unless_all_take_part, LIMITS)
     assert scores == dict.fromkeys(nobody, micro_nats(BOUND))
 
 
@@ -275,21 +281,46 @@ def test_an_aggregate_beyond_float32_counts_as_the_adapter_before_the_round():
     scored = with_more(scored, Contribution("hostile", 10**6, arrays, scale=10.0))
     before = scored.adapter(())
     assert all(np.array_equal(before[n], a) for n, a in scored.adapter(scored.accepted).items())
-    scores = leave_one_out(scored, distance_loss(scored_round(MIXED)), bound=BOUND)
+    scores = leave_one_out(scored, distance_loss(scored_round(MIXED)), LIMITS)
     assert scores["hostile"] == 0
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.inf, math.nan])
 def test_a_bound_that_bounds_nothing_is_refused(bound):
     with pytest.raises(ValueError, match="score bound"):
-        leave_one_out(scored_round(MIXED), size_loss, bound=bound)
+        ScoreLimits(0.0, bound)
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, math.inf, math.nan])
+def test_a_tolerance_that_is_no_distance_is_refused(tolerance):
+    with pytest.raises(ValueError, match="score tolerance"):
+        ScoreLimits(tolerance, BOUND)
+
+
+@few
+@given(federations(fewest=2), st.floats(0.0, 1.0))
+def test_the_tolerance_is_taken_off_every_gain(federation, tolerance):
+    scored = scored_round(federation)
+    loss = distance_loss(scored)
+    full = leave_one_out(scored, loss, ScoreLimits(0.0, 1000.0))
+    reduced = leave_one_out(scored, loss, ScoreLimits(tolerance, 1000.0))
+    for organization, score in full.items():
+        # Either is rounded to whole micro-nats.
+        expected = max(0.0, score - 1e6 * tolerance)
+        assert abs(reduced[organization] - expected) <= 1
+
+
+@given(st.floats(allow_nan=False), st.floats(0.0, 1.0), st.floats(0.0, 10.0))
+def test_gains_that_lie_close_have_scores_that_lie_as_close(gain, tolerance, apart):
+    limits = ScoreLimits(tolerance, BOUND)
+    assert abs(limits.score(gain + apart) - limits.score(gain)) <= apart * (1 + 1e-9) + 1e-9
 
 
 def test_a_contribution_that_the_rule_does_not_admit_is_refused():
     scored = scored_round(MIXED)
     stranger = Contribution("stranger", 1, {"x": np.zeros((1, 1), np.float32)})
     with pytest.raises(ValueError, match="stranger"):
-        leave_one_out(with_more(scored, stranger), size_loss, bound=1.0)
+        leave_one_out(with_more(scored, stranger), size_loss, LIMITS)
 
 
 @pytest.mark.parametrize("name", ["ffa", "alternating", "fedit"])
@@ -305,8 +336,8 @@ def test_for_a_loss_without_curvature_the_first_order_estimate_is_leave_one_out(
     def loss(adapter):
         return sum(float(np.sum(slope[n] * adapter[n].astype(np.float64))) for n in slope)
 
-    exact = leave_one_out(scored, loss, bound=1000.0)
-    estimate = first_order(scored, lambda _: slope, bound=1000.0)
+    exact = leave_one_out(scored, loss, ScoreLimits(0.0, 1000.0))
+    estimate = first_order(scored, lambda _: slope, ScoreLimits(0.0, 1000.0))
     assert exact.keys() == estimate.keys()
     assert all(abs(exact[n] - estimate[n]) <= 2 for n in exact)
 
@@ -317,20 +348,23 @@ def test_the_first_order_estimate_of_copies_and_of_nothing_is_that_of_leave_one_
     # Downhill along the update of the one, as far as the others go elsewhere.
     north = scored.accepted[0].arrays
     slope = {n: -north[n] if n in north else np.zeros_like(a) for n, a in best.items()}
-    alone = first_order(scored, lambda _: slope, bound=1000.0)
+    alone = first_order(scored, lambda _: slope, ScoreLimits(0.0, 1000.0))
     name = max(alone, key=lambda n: alone[n])
     assert alone[name] > 0
     victim = next(c for c in scored.accepted if c.organization == name)
     more = [copy_of(victim, "copy"), copy_of(victim, "nothing", factor=0.0)]
-    scores = first_order(with_more(scored, more[0]), lambda _: slope, bound=1000.0)
+    scores = first_order(with_more(scored, more[0]), lambda _: slope, ScoreLimits(0.0, 1000.0))
     assert scores == alone | dict.fromkeys([name, "copy"], alone[name] // 2)
-    assert first_order(with_more(scored, *more), lambda _: slope, bound=1000.0)["nothing"] == 0
+    assert (
+        first_order(with_more(scored, *more), lambda _: slope, ScoreLimits(0.0, 1000.0))["nothing"]
+        == 0
+    )
 
 
 @pytest.mark.parametrize("name", ["flora", "accumulators"])
 def test_an_adapter_that_changes_its_shape_has_no_first_order_estimate(name):
     with pytest.raises(ValueError, match="keeps its shape"):
-        first_order(scored_round(MIXED, name), lambda _: {}, bound=1.0)
+        first_order(scored_round(MIXED, name), lambda _: {}, LIMITS)
 
 
 def test_who_declined_or_was_rejected_has_the_score_0():

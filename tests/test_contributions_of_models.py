@@ -14,7 +14,7 @@ from llm.model_source import BaseModelSettings
 from llm.records import Record
 from llm.training import TrainedPart, train
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
-from strategies.contributions import ScoredRound, first_order, leave_one_out
+from strategies.contributions import ScoredRound, ScoreLimits, first_order, leave_one_out
 from strategies.public_validation import public_validation_set
 from strategies.run_parts import (
     adapter_at_scale,
@@ -55,12 +55,12 @@ class Federation:
         return ScoredRound(self.rule, state, number, sent)
 
     def leave_one_out(self, scored: ScoredRound) -> dict[str, int]:
-        loss = validation_loss(self.base, self.validation, self.settings)
-        return leave_one_out(scored, loss, bound=self.settings.score_bound)
+        with validation_loss(self.base, self.validation, self.settings) as loss:
+            return leave_one_out(scored, loss, ScoreLimits.of(self.settings))
 
     def first_order(self, scored: ScoredRound) -> dict[str, int]:
         gradient = loss_gradient(self.base, self.validation, self.settings)
-        return first_order(scored, gradient, bound=self.settings.score_bound)
+        return first_order(scored, gradient, ScoreLimits.of(self.settings))
 
 
 def noise_like(
