@@ -3,10 +3,10 @@
     python -m benchmarks.contributions [--rounds 2]
 
 The four embedded organizations train with the default settings. Each round is scored on the public
-validation set as it is, by leave-one-out and by the first-order estimate, and again with three
-more organizations in it: one that copies another's update, one that sends noise of the honest
-updates' norm, one that sends zeros. The first round is scored again in float32, which stands for
-another processor: `compute-dtype` is `auto`, and not every processor is fast at bfloat16.
+validation set as it is, by leave-one-out and by the first-order estimate, and again with four more
+in it: one that copies another's update, two that send noise, of the honest updates' norm and of a
+twentieth of it, one that sends zeros. Where training computes in another type than scoring, the
+gains are measured in that one too.
 """
 
 import argparse

@@ -34,6 +34,9 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
+TYPES = ("bfloat16", "float32")
+
+
 def settings(folder: Path, **others: str) -> BaseModelSettings:
     return BaseModelSettings(model=str(folder), **others)
 
@@ -75,6 +78,16 @@ def test_the_compute_type_is_the_processors_fast_one_or_the_one_named(folder: Pa
     assert automatic.compute_dtype == fast_compute_dtype(torch.device("cpu"))
     named = load_base_model(settings(folder, compute_dtype="float32"), folder)
     assert named.compute_dtype == torch.float32
+
+
+def test_two_types_of_one_model_are_held_together_and_the_fast_one_by_either_name(
+    folder: Path,
+) -> None:
+    both = [load_base_model(settings(folder, compute_dtype=t), folder) for t in TYPES]
+    assert both[0] is not both[1]
+    assert [load_base_model(settings(folder, compute_dtype=t), folder) for t in TYPES] == both
+    fast = str(fast_compute_dtype(torch.device("cpu"))).removeprefix("torch.")
+    assert load_base_model(settings(folder), folder) is both[TYPES.index(fast)]
 
 
 def test_shapes_are_known_without_weights_and_equal_the_loaded_models(
