@@ -11,11 +11,17 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex
 from web3 import Web3
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    ContractLogicError,
+    Web3Exception,
+    Web3RPCError,
+)
 from web3.types import Wei
 
 from blockchain.artifacts import load
 from blockchain.block_hashes import block_hash
+from blockchain.block_ranges import next_range
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import answers_of, unreachable
 from blockchain.errors import ChainError, ContractMissingError, RecordMismatchError
@@ -169,14 +175,29 @@ class Contract:
     def events(
         self, event: str, first_block: int, last_block: int, **topics: object
     ) -> list[Mapping[str, Any]]:
-        """Return the events of one name in a range of blocks, both ends included, in order."""
-        try:
-            logs = self._contract.events[event].get_logs(
-                argument_filters=topics, from_block=first_block, to_block=last_block
-            )
-        except requests.RequestException as error:
-            raise unreachable(self.settings, error) from error
-        return list(logs)
+        """Return the events of one name in a range of blocks, both ends included, in order.
+
+        The node is asked for `ChainSettings.event_range_blocks` at a time, and for fewer where it
+        refuses.
+        """
+        found: list[Mapping[str, Any]] = []
+        size = self.settings.event_range_blocks
+        with answers_of(self.node, f"{event} events of {self.name}"):
+            while (blocks := next_range(first_block, last_block, size)) is not None:
+                first, last = blocks
+                try:
+                    logs = self._contract.events[event].get_logs(
+                        argument_filters=topics, from_block=first, to_block=last
+                    )
+                except Web3RPCError:
+                    # Nodes refuse a range with too many events, each in words of its own.
+                    size = (last - first + 1) // 2
+                    if not size:
+                        raise
+                    continue
+                found += logs
+                first_block = last + 1
+        return found
 
     def height(self) -> int:
         """Return the number of the chain's last block."""

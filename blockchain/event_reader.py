@@ -22,6 +22,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from blockchain.block_hashes import block_hash
+from blockchain.block_ranges import next_range
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import answers_of
 from blockchain.durable_file import write_durably
@@ -304,15 +305,6 @@ class EventReader:
                 f"{reading.chain_id}, not of what is to be read: use another file"
             )
         return reading
-
-
-def next_range(first: int, newest: int, size: int) -> tuple[int, int] | None:
-    """Blocks to read next, both ends included: from `first`, at most `size`, none above `newest`.
-
-    None where `newest` is below `first`.
-    """
-    last = min(first + size - 1, newest)
-    return (first, last) if last >= first else None
 
 
 def _words(name: str, values: Mapping[str, Any]) -> str:

@@ -274,9 +274,9 @@ class PublicChain:
             raise RecordMismatchError(
                 f"round {round} is attested with scores 0x{stands.hex()}, not 0x{scores.hex()}"
             )
-        return self._rounds.receipt_of(
-            "RoundAttested", self.attested_block(task, round) or 0, task=task, round=round
-        )
+        closed = self.round(task, round).closed_block
+        (receipt,) = self._rounds.receipts_of("RoundAttested", closed, task=task, round=round)
+        return receipt
 
     def attested_block(self, task: bytes, round: int) -> int | None:
         """Return the block in which a round was attested; ``None`` if it was not."""

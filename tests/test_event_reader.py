@@ -22,7 +22,8 @@ from blockchain.errors import (
     ChainWasResetError,
     NodeUnreachableError,
 )
-from blockchain.event_reader import ChainEvent, EventReader, next_range
+from blockchain.block_ranges import next_range
+from blockchain.event_reader import ChainEvent, EventReader
 from blockchain.event_store import EventStore
 from tests.bare_node import bare_node
 from tests.chain_samples import (

@@ -15,6 +15,7 @@ from blockchain import merkle
 from blockchain.chain_records import Phase, Seal, record_digest
 from blockchain.chain_settings import ChainSettings
 from blockchain.connection import connect_node
+from blockchain.contract import Contract
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import (
     ChainError,
@@ -41,6 +42,7 @@ from tests.chain_samples import (
     losing_answers,
     make_leaves,
     mined_every,
+    refusing,
 )
 from tests.test_merkle import corruptions
 
@@ -360,6 +362,35 @@ def test_an_address_with_another_contract_is_refused(chain, chain_node):
     ask(chain_node.settings, "hardhat_setCode", other, "0x6001600101")
     with pytest.raises(ContractMissingError, match="not that of this version's"):
         PublicChain.connect(chain_node.settings, {"Rounds": other})
+
+
+def test_events_are_asked_for_in_bounded_ranges_and_narrower_ones_where_a_node_refuses(
+    chain, chain_node
+):
+    task = fresh_task(chain)
+    first = chain.task(task).opened_block
+    for number in (1, 2, 3):
+        chain.open_round(task, number, GENESIS)
+        chain.void_round(task, number)
+        ask(chain_node.settings, "hardhat_mine", hex(30))
+    asked = []
+
+    def too_wide(request):
+        if request["method"] != "eth_getLogs":
+            return False
+        [blocks] = request["params"]
+        asked.append(int(blocks["toBlock"], 16) - int(blocks["fromBlock"], 16) + 1)
+        return asked[-1] > 7
+
+    with refusing(changed(chain_node.settings, event_range_blocks=20), too_wide) as strict:
+        rounds = Contract(connect_node(strict), strict, "Rounds", chain.addresses["Rounds"], None)
+        logs = rounds.events("RoundOpened", first, rounds.height(), task=task)
+    assert [log["args"]["round"] for log in logs] == [1, 2, 3]
+    assert max(asked) == 20
+    with refusing(chain_node.settings, lambda request: request["method"] == "eth_getLogs") as mute:
+        rounds = Contract(connect_node(mute), mute, "Rounds", chain.addresses["Rounds"], None)
+        with pytest.raises(ChainError, match="RoundOpened events of Rounds: .*refused by the test"):
+            rounds.events("RoundOpened", first, rounds.height(), task=task)
 
 
 def test_connecting_takes_less_than_a_second(chain, chain_node):
