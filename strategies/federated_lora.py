@@ -198,8 +198,9 @@ class FederatedLora(Strategy):
     # After the last round
 
     def close_rewards(self, grid: Grid) -> None:
-        """Have the last round attested, and seal what it earned."""
+        """Have the last round attested, seal what it earned, and ask again for those missed."""
         self._progress.close_rewards(grid)
+        self._progress.attest_missed(grid)
 
     @property
     def last_round(self) -> int:

@@ -198,7 +198,26 @@ class RunProgress:
         )
         self.attest_last(grid)
 
+    def attest_missed(self, grid: Grid) -> None:
+        """Ask once more for rounds that too few attested when each was the last one.
+
+        They pay nothing any more: the rewards that followed them are sealed. But until they are
+        attested, no later round becomes final. The first that fails again ends it: what comes
+        after could not become final either.
+        """
+        for number in self._valid_rounds():
+            if number < self.parent_round and self._attesting.attest(number, grid) is None:
+                return
+
     # Parts
+
+    def _valid_rounds(self) -> list[int]:
+        """Return the sealed rounds that the last one builds on, itself included, in order."""
+        found, number = [], self.parent_round
+        while number > 0:
+            found.append(number)
+            number = RoundOutcome.from_manifest(self._archive.manifest(number)).parent_round
+        return found[::-1]
 
     def _restore(self, number: int) -> RoundOutcome:
         """Go on from a round on disk."""

@@ -174,6 +174,30 @@ def test_two_of_three_are_enough_whichever_of_them_fails(tmp_path, bad):
             assert sorted(signed) == sorted(attestors.keys() - {place})
 
 
+def test_a_round_that_was_missed_is_attested_before_the_run_ends_and_pays_nothing(tmp_path):
+    asked = []
+
+    def away_in_the_first_round(federation, name, content):
+        asked.append(content[protocol.HEADER]["round"])
+        if asked == [1]:
+            return None
+        return honest_attestor(federation, name, content)
+
+    federation = Federation(
+        tmp_path,
+        LightChain(),
+        attestors={"east": honest_attestor, "north": away_in_the_first_round},
+    ).run()
+    assert asked == [1, 2, 3, 1]
+    assert all(any(federation.chain.round(federation.task, n).scores) for n in (1, 2, 3))
+    # The second round was sealed before: what the first earned stays in the pool.
+    assert outcome_of(federation, 2).rewards.total == 0
+    terms, scores = RewardTerms.of(federation.settings), federation.archive.attestation(2).scores
+    expected = RewardTable.empty(federation.task).after(scores, terms)
+    assert dict(outcome_of(federation, 3).rewards.amounts) == dict(expected.amounts)
+    assert [c for c in audit(federation.archive, federation.chain) if not c.holds] == []
+
+
 def test_one_that_proposes_other_scores_than_the_rest_find_is_alone_with_them(tmp_path):
     # It leads rounds 1 and 2 of three attestors by turns: the others do not sign what it says.
     def wary(federation, name, content):
