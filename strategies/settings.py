@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from strategies.aggregation import check_combination
 from strategies.home import foedus_home
+from strategies.setting_values import kebab, one_line, pairs
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -32,10 +33,6 @@ HUB_DATA = "hub"
 NO_VALIDATION = "none"
 
 
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -47,7 +44,7 @@ class RunSettings(BaseModel):
     """The settings of one run; each field's description is its line in the README's table."""
 
     model_config = ConfigDict(
-        alias_generator=_kebab, extra="forbid", frozen=True, strict=True, populate_by_name=True
+        alias_generator=kebab, extra="forbid", frozen=True, strict=True, populate_by_name=True
     )
 
     mode: Literal["train"] = Field("train", description="What the run does.")
@@ -256,7 +253,7 @@ class RunSettings(BaseModel):
         try:
             return cls.model_validate(dict(run_config), by_alias=True, by_name=False)
         except ValidationError as error:
-            raise SettingsError(_one_line(error)) from None
+            raise SettingsError(one_line(error)) from None
 
     def to_run_config(self) -> dict[str, Any]:
         """Return the settings under their kebab-case keys."""
@@ -415,61 +412,18 @@ class RunSettings(BaseModel):
     @property
     def label_words(self) -> dict[str, str]:
         """The rows' label values, and the words the model answers."""
-        return _pairs("data-labels", self.data_labels, alone_is_both=True)
+        return pairs("data-labels", self.data_labels, alone_is_both=True)
 
     @property
     def data_field_names(self) -> dict[str, str]:
         """The fields of a row that bear another name."""
-        return _pairs("data-fields", self.data_fields)
+        return pairs("data-fields", self.data_fields)
 
     def _parsed_ranks(self) -> dict[str, int]:
-        ranks = _pairs("ranks", self.ranks)
+        ranks = pairs("ranks", self.ranks)
         for organization, rank in ranks.items():
             if not re.fullmatch("[0-9]{1,4}", rank):
                 raise ValueError(
                     f"ranks: {organization}={rank[:64]!r}, expected a whole number of at most 1024"
                 )
         return {organization: int(rank) for organization, rank in ranks.items()}
-
-
-def _pairs(setting: str, text: str, *, alone_is_both: bool = False) -> dict[str, str]:
-    """Read ``a=b,c=d``; a word alone stands for itself where that is allowed."""
-    pairs: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, value = (piece.strip() for piece in part.partition("="))
-        if not separator and alone_is_both:
-            value = name
-        if not name or not value:
-            raise ValueError(f"{setting}: {part!r}, expected NAME=VALUE")
-        if name in pairs:
-            raise ValueError(f"{setting}: {name!r} stands twice")
-        pairs[name] = value
-    return pairs
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = _kebab(str(first["loc"][0])) if first["loc"] else ""
-    given = first.get("input")
-    match first["type"]:
-        case "extra_forbidden":
-            # As it was given: 'run_name' is unknown because it is not 'run-name'.
-            return f"unknown setting {_shown(first['loc'][0])}"
-        case "value_error":
-            message = str(first["ctx"]["error"])
-            return f"{key}: {_shown(given)}: {message}" if key else message
-        case "missing":
-            return f"setting {key!r} is missing"
-        case _:
-            message = first["msg"][0].lower() + first["msg"][1:]
-            return f"{key}: {_shown(given)}: {message}"
-
-
-def _shown(given: object) -> str:
-    """Quote what was given, short enough for a line."""
-    try:
-        text = repr(given)
-    except ValueError:
-        # Python refuses to write integers of more than 4,300 digits.
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:99]}…"

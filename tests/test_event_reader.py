@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from blockchain import event_reader
 from blockchain.artifacts import load
+from blockchain.block_ranges import next_range
 from blockchain.connection import connect_node
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import (
@@ -22,7 +23,6 @@ from blockchain.errors import (
     ChainWasResetError,
     NodeUnreachableError,
 )
-from blockchain.block_ranges import next_range
 from blockchain.event_reader import ChainEvent, EventReader
 from blockchain.event_store import EventStore
 from tests.bare_node import bare_node

@@ -389,7 +389,7 @@ def test_events_are_asked_for_in_bounded_ranges_and_narrower_ones_where_a_node_r
     assert max(asked) == 20
     with refusing(chain_node.settings, lambda request: request["method"] == "eth_getLogs") as mute:
         rounds = Contract(connect_node(mute), mute, "Rounds", chain.addresses["Rounds"], None)
-        with pytest.raises(ChainError, match="RoundOpened events of Rounds: .*refused by the test"):
+        with pytest.raises(ChainError, match=r"events of Rounds: .*refused by the test"):
             rounds.events("RoundOpened", first, rounds.height(), task=task)
 
 
