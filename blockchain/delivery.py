@@ -19,7 +19,14 @@ _SUBMIT_ATTEMPTS: Final = 4
 _POLL_SECONDS: Final = 0.05
 #: How long a node may not know of a transaction before it is handed the same bytes again.
 _LOOK_SECONDS: Final = 2.0
-_REPEATED: Final[tuple[Literal["from", "to", "data", "gas"], ...]] = ("from", "to", "data", "gas")
+# With the value, or a payable call would be refused again for the lack of it.
+_REPEATED: Final[tuple[Literal["from", "to", "data", "gas", "value"], ...]] = (
+    "from",
+    "to",
+    "data",
+    "gas",
+    "value",
+)
 
 
 class Delivery:
