@@ -32,7 +32,7 @@ demo: $(STAMPS)/contracts
 test: $(STAMPS)/contracts
 	@$(BIN)/python -m blockchain.toolchain hardhat test solidity
 	@$(BIN)/python -m blockchain.artifacts --check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMPS)/packages
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -1,12 +1,25 @@
 """Fixtures that more than one area uses, and the order of the tests."""
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before anything imports torch: threads of OpenMP wait for one another actively, and those of
+    # two processes on two cores mostly for nothing.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.flower_messages import flower_task
 
 __all__ = ["flower_task"]
 
+#: Takes minutes by itself: begun last, it would leave the other processes without work.
+_LONGEST = "test_simulation.py"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Fast ones first: a mistake is told in seconds, not after the real model has been trained.
-    items.sort(key=lambda item: item.get_closest_marker("real") is not None)
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("real") is not None, item.path.name != _LONGEST
+
+    items.sort(key=rank)

@@ -262,17 +262,6 @@ def test_an_artifact_that_is_none_is_refused():
         artifacts.load("Nothing")
 
 
-def test_the_contracts_own_tests_pass():
-    run = subprocess.run(
-        toolchain.hardhat_command("test", "solidity"),
-        cwd=toolchain.hardhat_folder(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
 def test_an_account_is_made_once_and_private(chain_account, chain_folder):
     folder = chain_folder / "keys"
     assert open_account(folder) is open_account(folder)

@@ -23,7 +23,7 @@ from tests.foedus_home import BIN, foedus_home, shared_cache, wait_for
 from tests.organization_cases import MARKER, write_reviews
 from tests.tiny_model import build_tiny_model
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 NAME = "treaty"
 ORGANIZATIONS = ("newspaper", "shop")
@@ -199,7 +199,8 @@ def test_a_prompt_is_answered_by_base_and_adapter(finished):
 
 def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, model, tmp_path):
     with foedus_home(tmp_path / "home") as home:
-        process = home.start("run", *settings(model))
+        named = settings(model, chain_port=free_port())
+        process = home.start("run", *named)
         try:
             wait_for(
                 lambda: (
@@ -216,7 +217,7 @@ def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, 
         assert sealed == [1], (tmp_path / "home.out").read_text()[-3000:]
         assert json.loads((home.run_folder(NAME) / "run.json").read_text())["status"] == "running"
 
-        resumed = home.foedus("run", "--resume", "--json", *settings(model)[2:])
+        resumed = home.foedus("run", "--resume", "--json", *named[2:])
         assert resumed.returncode == 0, resumed.stderr[-3000:]
         assert any(event["event"] == "run-resumed" for event in home.events(NAME))
         for name in ("adapter/adapter_model.safetensors", "state.safetensors"):
@@ -251,7 +252,11 @@ def test_a_malformed_row_ends_with_status_1_and_file_and_line_before_any_round(m
         write_reviews(tmp_path / f"{name}.jsonl")
     with (tmp_path / "south.jsonl").open("a") as file:
         file.write(f'{{"text": "{MARKER}", "label": "{MARKER}"}}\n')
-    changes = {"organizations": "north,south", "data": f"{tmp_path}/{{organization}}.jsonl"}
+    changes = {
+        "organizations": "north,south",
+        "data": f"{tmp_path}/{{organization}}.jsonl",
+        "chain_port": free_port(),
+    }
     with foedus_home(tmp_path / "home") as home:
         done = home.foedus("run", *settings(model, **changes))
         assert done.returncode == 1
@@ -282,8 +287,10 @@ def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, t
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         }
 
+        where = {"home": json.dumps(str(home.path)), "chain_port": free_port()}
+
         def flwr_run(**changes):
-            pairs = settings(model, home=json.dumps(str(home.path)), rounds=1, **changes)[1::2]
+            pairs = settings(model, rounds=1, **where, **changes)[1::2]
             quoted = [
                 pair if re.search(r'=(\d|")', pair) else re.sub("=(.*)", r'="\1"', pair)
                 for pair in pairs

@@ -92,9 +92,9 @@ save_file(train_real(Path(sys.argv[2])).arrays, sys.argv[3])
 
 
 def train_real(model: Path) -> TrainingResult:
-    """Three steps of the 4-bit model in this process, on two threads whatever it is set to."""
+    """Three steps of a 4-bit model in this process, on one thread whatever it is set to."""
     base = load_base_model(BaseModelSettings(model=str(model)), model)
-    settings = TrainingSettings(batch_size=8, warmup_steps=1, threads=2)
+    settings = TrainingSettings(batch_size=8, warmup_steps=1, threads=1)
     part = TrainedPart(train_a=True, train_b=True, rank=16)
     return train(base, RECORDS, start_adapter(base, rank=16), part, settings, seed=1)
 
