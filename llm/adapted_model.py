@@ -146,10 +146,11 @@ def adapted(
 
 def scaled_factors(adapter: LoraAdapter, base: BaseModel) -> dict[str, tuple[Tensor, Tensor]]:
     """Return an adapter's factors as the layers take them: scale in b, in the compute type."""
+    scale = adapter.scale
     return {
         module: (
             torch.from_numpy(factors.a).to(base.device, base.compute_dtype),
-            (torch.from_numpy(factors.b) * adapter.scale).to(base.device, base.compute_dtype),
+            (torch.from_numpy(factors.b) * scale).to(base.device, base.compute_dtype),
         )
         for module, factors in adapter_from_arrays(adapter.arrays).items()
     }
