@@ -83,7 +83,7 @@ def main() -> None:
         bench = Bench(project, Path(folder), outcomes)
         console.print(f"{len(order)} mutants possible; the tests without any first")
         bench.require_passing()
-        tested = test_mutants(bench, order, options.count, console)
+        tested = try_mutants(bench, order, options.count, console)
     command = f"python -m benchmarks.mutations --count {options.count} --seed {options.seed}"
     if options.contracts:
         command += f" --contracts {options.contracts}"
@@ -126,8 +126,9 @@ class Project:
     def tests_of(self, mutant: Mutant) -> list[str]:
         """All test files that may notice a mutant, those that say most about it first.
 
-        What they say is counted in the names that stand in the mutated function; the fewer test
-        files have a name, the more it says. Fuzzed calls and invariants come last: they are slow.
+        The first are those named after its contract. What they say is counted in the names that
+        stand in the mutated function; the fewer test files have a name, the more it says. Fuzzed
+        calls and invariants come last: they are slow.
         """
         source = self.sources[mutant.file]
         words = set(re.findall(r"[A-Za-z_]\w+", mutated_function(source, mutant)))
@@ -135,7 +136,17 @@ class Project:
         said = {test: words & set(re.findall(r"[A-Za-z_]\w+", self.sources[test])) for test in able}
         spoken = Counter(word for in_test in said.values() for word in in_test)
         weight = {test: sum(1 / spoken[word] for word in said[test]) for test in able}
-        return sorted(able, key=lambda test: (_SLOW.search(test) is not None, -weight[test], test))
+        contract = Path(mutant.file).stem
+
+        def distance(test: str) -> tuple[bool, bool, float, str]:
+            slow = _SLOW.search(test) is not None
+            return slow, contract not in Path(test).stem, -weight[test], test
+
+        return sorted(able, key=distance)
+
+    def has(self, tests: Iterable[str]) -> bool:
+        """Whether all of these test files are still there."""
+        return set(tests) <= set(self.tests)
 
     def hash_of(self, tests: Iterable[str]) -> str:
         """Hash of everything that the outcome of these test files rests on."""
@@ -153,22 +164,26 @@ class Outcomes:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
-        self._known: dict[tuple[str, str], dict[str, Any]] = {}
-        for line in lines:
+        self._known: dict[str, list[dict[str, Any]]] = {}
+        for line in path.read_text().splitlines() if path.exists() else []:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the last line of a run that was killed while it wrote
-            self._known[record["mutant"], record["sources"]] = record
+            self._known.setdefault(record["mutant"], []).append(record)
 
-    def get(self, mutant: str, sources: str) -> dict[str, Any] | None:
-        """Return what became of a mutant with these sources, if that is known."""
-        return self._known.get((mutant, sources))
+    def of(self, mutant: str, project: Project) -> list[dict[str, Any]]:
+        """Return what is known of a mutant and still true: what it rests on is as it was."""
+        return [
+            record
+            for record in self._known.get(mutant, [])
+            if project.has(record["tests"])
+            and project.hash_of(record["tests"]) == record["sources"]
+        ]
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
         """Keep an outcome, and return it."""
-        self._known[record["mutant"], record["sources"]] = record
+        self._known.setdefault(record["mutant"], []).append(record)
         with self._path.open("a") as file:
             # It starts a line of its own, whatever a killed run left of its last one.
             file.write("\n" * (file.tell() > 0) + json.dumps(record))
@@ -190,13 +205,9 @@ class Bench:
 
     def require_passing(self) -> None:
         """Run all tests without a mutant: if they fail now, no later failure says anything."""
-        sources = self.project.hash_of(self.project.tests)
-        record = self.outcomes.get(UNCHANGED, sources)
-        if record is None:
-            outcome = self._run([], time_limit=None)
-            if outcome["outcome"] != SURVIVED:
-                raise SystemExit(f"the tests fail without a mutant: {outcome}")
-            record = self.outcomes.add({"mutant": UNCHANGED, "sources": sources, **outcome})
+        record = self._outcome(UNCHANGED, self.project.tests)
+        if record["outcome"] != SURVIVED:
+            raise SystemExit(f"the tests fail without a mutant: {record}")
         self.seconds_unchanged = record["seconds"]
 
     def test(self, mutant: Mutant) -> dict[str, Any]:
@@ -204,30 +215,35 @@ class Bench:
         tests = self.project.tests_of(mutant)
         if not tests:
             raise ValueError(f"no test file imports {mutant.file}")
-        nearest, original = tests[:NEAREST], self.project.sources[mutant.file]
-        path = self._folder / mutant.file
-        seconds = 0.0
-        # What passes the nearest tests passes them again among all, which costs little more than
-        # keeping the two apart: only the others have to be compiled.
-        for stage in (nearest, tests):
-            sources = self.project.hash_of(stage)
-            record = self.outcomes.get(mutant.key, sources)
-            if record is None:
-                path.write_text(mutant.apply(original))
-                try:
-                    outcome = self._run(stage, PATIENCE * self.seconds_unchanged)
-                    if outcome["outcome"] == CRASHED:
-                        outcome = self._run(stage, PATIENCE * self.seconds_unchanged)
-                finally:
-                    path.write_text(original)
-                record = self.outcomes.add({"mutant": mutant.key, "sources": sources, **outcome})
-            seconds += record["seconds"]
+        for record in self.outcomes.of(mutant.key, self.project):
             if record["outcome"] != SURVIVED:
-                break
-        return {**record, "seconds": seconds}
+                return record
+        original, path = self.project.sources[mutant.file], self._folder / mutant.file
+        path.write_text(mutant.apply(original))
+        try:
+            record = self._outcome(mutant.key, tests[:NEAREST])
+            if record["outcome"] == SURVIVED:
+                # The nearest run again, which is quick: only the others have to be compiled.
+                record = self._outcome(mutant.key, tests)
+        finally:
+            path.write_text(original)
+        return record
+
+    def _outcome(self, mutant: str, tests: list[str]) -> dict[str, Any]:
+        """Say what these tests made of what lies in the folder: what is known, or what they do."""
+        tests = sorted(tests)
+        for record in self.outcomes.of(mutant, self.project):
+            if record["tests"] == tests:
+                return record
+        limit = PATIENCE * self.seconds_unchanged or None
+        outcome = self._run(tests, limit)
+        if outcome["outcome"] == CRASHED:
+            outcome = self._run(tests, limit)
+        sources = self.project.hash_of(tests)
+        return self.outcomes.add({"mutant": mutant, "sources": sources, "tests": tests, **outcome})
 
     def _run(self, tests: list[str], time_limit: float | None) -> dict[str, Any]:
-        """Run test files, or all, and read from what Hardhat prints what came of it."""
+        """Run test files, and read from what Hardhat prints what came of it."""
         started = time.monotonic()
         process = subprocess.Popen(
             hardhat_command("test", "solidity", *tests),
@@ -288,7 +304,7 @@ def sites(project: Project, contracts: str) -> dict[str, list[Mutant]]:
     return {name: of_file for name, of_file in found.items() if of_file}
 
 
-def test_mutants(
+def try_mutants(
     bench: Bench, order: list[Mutant], count: int, console: Console
 ) -> list[tuple[Mutant, dict[str, Any]]]:
     """Test mutants in their order until so many of them compiled."""

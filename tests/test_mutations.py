@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from benchmarks.mutations import Outcomes, Project, described
+from benchmarks.mutations import Bench, Outcomes, Project, described, summary, try_mutants
 from benchmarks.solidity_mutants import Mutant, code_of, mutants, spread
 from blockchain.toolchain import hardhat_folder
 
@@ -186,16 +187,30 @@ def test_the_sources_of_an_outcome_are_those_that_its_tests_rest_on():
     assert project.hash_of(anchors) != other.hash_of(anchors)
 
 
+def test_outcomes_hold_as_long_as_what_they_rest_on_does(tmp_path):
+    project = Project(hardhat_folder())
+    path, tests = tmp_path / "work" / "outcomes.jsonl", ["test/Anchors.t.sol"]
+    record = {"mutant": "a", "tests": tests, "sources": project.hash_of(tests), "outcome": "killed"}
+    Outcomes(path).add(record)
+    assert Outcomes(path).of("a", project) == [record]
+    assert Outcomes(path).of("b", project) == []
+    project.sources["contracts/Rewards.sol"] += "\n"
+    assert Outcomes(path).of("a", project) == [record]
+    project.sources["contracts/Anchors.sol"] += "\n"
+    assert Outcomes(path).of("a", project) == []
+    project.tests.remove(tests[0])
+    assert Outcomes(path).of("a", project) == []
+
+
 def test_outcomes_are_found_again_after_a_run_that_was_killed_while_it_wrote(tmp_path):
-    path = tmp_path / "work" / "outcomes.jsonl"
-    first = Outcomes(path).add({"mutant": "a", "sources": "s", "outcome": "killed"})
+    project = Project(hardhat_folder())
+    path, tests = tmp_path / "outcomes.jsonl", ["test/Anchors.t.sol"]
+    known = {"tests": tests, "sources": project.hash_of(tests), "outcome": "killed"}
+    Outcomes(path).add({"mutant": "a", **known})
     with path.open("a") as file:
         file.write('\n{"mutant": "b", "sou')
-    again = Outcomes(path)
-    assert again.get("a", "s") == first
-    assert again.get("a", "t") is None
-    second = again.add({"mutant": "b", "sources": "s", "outcome": "survived"})
-    assert Outcomes(path).get("b", "s") == second
+    Outcomes(path).add({"mutant": "b", **known})
+    assert len(Outcomes(path).of("a", project)) == len(Outcomes(path).of("b", project)) == 1
 
 
 def test_a_survivor_is_shown_with_its_line_and_its_diff():
@@ -206,3 +221,81 @@ def test_a_survivor_is_shown_with_its_line_and_its_diff():
     assert "-        ++_count;" in shown["diff"]
     assert not Path(shown["file"]).is_absolute()
     json.dumps(shown)
+
+
+def bench_of(tmp_path, monkeypatch, outcomes, ran):
+    """A bench whose Hardhat is a list of outcomes; `ran` is told what it was asked to run."""
+    project, left = Project(hardhat_folder()), list(outcomes)
+
+    def run(self, tests, time_limit):
+        changed = [
+            name
+            for name in project.sources
+            if (tmp_path / "copy" / name).read_text() != project.sources[name]
+        ]
+        ran.append((tests, changed))
+        return {"outcome": left.pop(0), "seconds": 1.0}
+
+    monkeypatch.setattr(Bench, "_run", run)
+    (tmp_path / "copy").mkdir()
+    return Bench(project, tmp_path / "copy", Outcomes(tmp_path / "outcomes.jsonl"))
+
+
+def a_mutant(bench):
+    name = "contracts/Rewards.sol"
+    return mutants(name, bench.project.sources[name])[0]
+
+
+def test_a_mutant_is_tested_by_the_nearest_tests_and_then_by_all_that_may_notice_it(
+    tmp_path, monkeypatch
+):
+    ran = []
+    bench = bench_of(tmp_path, monkeypatch, ["survived", "survived"], ran)
+    assert bench.test(a_mutant(bench))["outcome"] == "survived"
+    tests = bench.project.tests_of(a_mutant(bench))
+    assert ran == [
+        (sorted(tests[:2]), ["contracts/Rewards.sol"]),
+        (sorted(tests), ["contracts/Rewards.sol"]),
+    ]
+    original = bench.project.sources["contracts/Rewards.sol"]
+    assert (tmp_path / "copy" / "contracts" / "Rewards.sol").read_text() == original
+
+
+def test_a_known_outcome_is_not_found_out_again(tmp_path, monkeypatch):
+    ran = []
+    bench = bench_of(tmp_path, monkeypatch, ["killed"], ran)
+    first = bench.test(a_mutant(bench))
+    assert bench.test(a_mutant(bench)) == first
+    assert first["outcome"] == "killed"
+    assert len(ran) == 1
+
+
+def test_a_crash_counts_only_if_it_happens_twice(tmp_path, monkeypatch):
+    ran = []
+    bench = bench_of(tmp_path, monkeypatch, ["crashed", "killed"], ran)
+    assert bench.test(a_mutant(bench))["outcome"] == "killed"
+    assert ran[0] == ran[1]
+
+
+def test_tests_that_fail_without_a_mutant_end_the_run(tmp_path, monkeypatch):
+    bench = bench_of(tmp_path, monkeypatch, ["killed"], [])
+    with pytest.raises(SystemExit, match="without a mutant"):
+        bench.require_passing()
+
+
+def test_mutants_that_do_not_compile_are_replaced_and_counted_apart(tmp_path, monkeypatch):
+    outcomes = ["does not compile", "killed", "timed out", "survived", "survived"]
+    bench = bench_of(tmp_path, monkeypatch, outcomes, [])
+    name = "contracts/Rewards.sol"
+    order = spread({name: mutants(name, bench.project.sources[name])}, 1)
+    tested = try_mutants(bench, order, 3, Console(quiet=True))
+    found = summary(bench.project, tested)
+    assert found["counts"] == {
+        "killed": 1,
+        "timed out": 1,
+        "crashed": 0,
+        "survived": 1,
+        "does not compile": 1,
+    }
+    assert found["share_killed"] == pytest.approx(2 / 3)
+    assert [survivor["file"] for survivor in found["survivors"]] == [name]
