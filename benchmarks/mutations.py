@@ -342,7 +342,7 @@ def summary(project: Project, tested: list[tuple[Mutant, dict[str, Any]]]) -> di
         "counts": {name: counts[name] for name in (*COMPILED, NOT_COMPILED)},
         "mutants": len(compiled),
         "share_killed": killed / len(compiled) if compiled else None,
-        "seconds": sum(record["seconds"] for _, record in tested),
+        "seconds": round(sum(record["seconds"] for _, record in tested), 1),
         "by_contract": by(lambda mutant: Path(mutant.file).stem),
         "by_operator": by(lambda mutant: mutant.operator),
         "survivors": [
