@@ -4,9 +4,8 @@ Only code is changed, never a comment, a string, an import or a pragma. `mutants
 where one of the named operators applies; `spread` puts them in a seeded order, every beginning of
 which takes about the same share of each contract's.
 
-The generators there are do not fit: universalmutator rewrites line by line with regular
-expressions, in strings too, and most of what it makes of Solidity does not compile; SuMo and Gambit
-want another Hardhat or a native solc.
+Written here, because the rules of universalmutator, the generator that pip installs, rewrite single
+lines by regular expressions: strings too, and no guard or statement of several lines as one.
 """
 
 import hashlib
