@@ -3,7 +3,12 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("benchmarks.aggregation", "benchmarks.training_throughput", "benchmarks.demo")
+BENCHMARKS = (
+    "benchmarks.aggregation",
+    "benchmarks.training_throughput",
+    "benchmarks.demo",
+    "benchmarks.mutations",
+)
 
 
 def main() -> int:
