@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = (
     "benchmarks.aggregation",
     "benchmarks.training_throughput",
+    "benchmarks.contributions",
     "benchmarks.demo",
     "benchmarks.mutations",
 )

@@ -13,6 +13,7 @@ from typing import Self
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
+from blockchain.anchors import Anchors
 from blockchain.chain_records import (
     DisputeTerms,
     OpenedTask,
@@ -132,6 +133,11 @@ class PublicChain:
     def rewards(self) -> RewardPool:
         """What tasks pay."""
         return RewardPool(self.contracts["Rewards"])
+
+    @property
+    def anchors(self) -> Anchors:
+        """How far organizations' private ledgers are anchored."""
+        return Anchors(self.contracts["Anchors"])
 
     @property
     def disputes(self) -> Disputes:

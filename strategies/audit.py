@@ -16,6 +16,7 @@ from strategies.aggregation import (
     Contribution,
     adapter_distance,
 )
+from strategies.audit_anchors import check_anchors
 from strategies.audit_attestation import check_attestation
 from strategies.audit_blocks import check_blocks, check_witnessed
 from strategies.audit_check import Check, equal
@@ -77,6 +78,7 @@ def audit(
     if only_round is None:
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
         yield from check_witnessed(archive, chain)
+        yield from check_anchors(settings.organization_names, chain, on_chain.opened_block)
     for record in rounds:
         yield from _guarded(
             record.round, partial(_check_round, archive, settings, record, context, chain)

@@ -18,6 +18,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from blockchain import merkle
+from blockchain.anchors import Anchor, AnchorEvent
 from blockchain.canonical import canonical_json, hash_arrays
 from blockchain.chain_records import DisputeTerms, OpenedTask, Phase, RoundRecord, Seal, TaskRecord
 from blockchain.errors import ChainError
@@ -87,6 +88,7 @@ class LightChain:
     attested: dict[tuple[bytes, int], int] = field(default_factory=dict)
     blocks: list[bytes] = field(default_factory=list)
     height: int = 0
+    anchored: dict[bytes, list[AnchorEvent]] = field(default_factory=dict)
 
     @property
     def domain(self) -> Domain:
@@ -95,6 +97,17 @@ class LightChain:
     @property
     def members(self) -> "LightChain":
         return self
+
+    @property
+    def anchors(self) -> "LightChain":
+        return self
+
+    def last(self, organization: bytes) -> Anchor:
+        made = self.anchored.get(organization)
+        return made[-1].anchor if made else Anchor(0, bytes(32), 0)
+
+    def history(self, organization: bytes, first_block: int) -> list[AnchorEvent]:
+        return self.anchored.get(organization, [])
 
     def keys_between(self, organization: bytes, first_block: int, last_block: int) -> list[str]:
         return [account_of(n).address for n in NAMES if organization_id(n) == organization]

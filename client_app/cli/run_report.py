@@ -11,7 +11,7 @@ from rich.text import Text
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
     """Print a run's summary for people."""
     table = Table(title=f"Run {summary['run']}: held-out test rows, {summary['rounds']} rounds")
-    table.add_column("organization")
+    table.add_column("organization", no_wrap=True)
     table.add_column("domain")
     for name in ("rows", "test rows", "base", "federated", "earned (gwei)"):
         table.add_column(name, justify="right")
@@ -50,7 +50,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
         highlight=False,
     )
     seconds = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
-    console.print(f"seconds: {seconds}", highlight=False)
+    console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
     console.print(f"adapter: {summary['adapter']}", highlight=False, soft_wrap=True)
     console.print(f"log: {summary['log']}", highlight=False, soft_wrap=True)
     console.print("`foedus verify` checks the run against the chain", highlight=False)
