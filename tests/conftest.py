@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+_SHARED: bool = "PYTEST_XDIST_WORKER" in os.environ
+if _SHARED:
     # Before anything imports torch: threads of OpenMP wait for one another actively, and those of
     # two processes on two cores mostly for nothing.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,13 +14,16 @@ from tests.flower_messages import flower_task
 
 __all__ = ["flower_task"]
 
-#: Takes minutes by itself: begun last, it would leave the other processes without work.
+#: Takes minutes by itself.
 _LONGEST = "test_simulation.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Fast ones first: a mistake is told in seconds, not after the real model has been trained.
+    # Where two processes share the work, one begins with the longest file: last, it would be
+    # waited for with nothing else to do.
     def rank(item: pytest.Item) -> tuple[bool, bool]:
-        return item.get_closest_marker("real") is not None, item.path.name != _LONGEST
+        longest = _SHARED and item.path.name == _LONGEST
+        return not longest, item.get_closest_marker("real") is not None
 
     items.sort(key=rank)
