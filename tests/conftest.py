@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-_SHARED: bool = "PYTEST_XDIST_WORKER" in os.environ
-if _SHARED:
+if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: threads of OpenMP wait for one another actively, and those of
     # two processes on two cores mostly for nothing.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Where two processes share the work, one begins with the longest file: last, it would be
     # waited for with nothing else to do.
     def rank(item: pytest.Item) -> tuple[bool, bool]:
-        longest = _SHARED and item.path.name == _LONGEST
+        longest = item.path.name == _LONGEST and "PYTEST_XDIST_WORKER" in os.environ
         return not longest, item.get_closest_marker("real") is not None
 
     items.sort(key=rank)
