@@ -10,7 +10,6 @@ from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
 from llm.embedded_data import embedded_organization
 from llm.factors import arrays_from_adapter
-from llm.model_source import BaseModelSettings
 from llm.records import Record
 from llm.training import TrainedPart, train
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
@@ -23,7 +22,7 @@ from strategies.run_parts import (
     training_settings,
 )
 from strategies.settings import RunSettings
-from strategies.validation_loss import loss_gradient, validation_loss
+from strategies.validation_loss import loss_gradient, scoring_base, validation_loss
 from tests.real_model import application_cache
 from tests.tiny_model import build_tiny_model, labelled_records
 
@@ -181,7 +180,7 @@ def test_the_first_order_estimate_ranks_as_leave_one_out_does(
 def test_noise_earns_nothing_and_two_names_no_more_than_one_on_the_real_model() -> None:
     cache = application_cache()
     settings = RunSettings(public_validation_records=16, max_tokens=96)
-    base = load_base_model(BaseModelSettings(), cache)
+    base = scoring_base(settings, cache)
     records = {
         name: draw(embedded_organization(name, cache).train, 48, seed=1, round=1, organization=name)
         for name in ("newspaper", "shop")
