@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -12,6 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 from tests.flower_messages import flower_task
 
 __all__ = ["flower_task"]
+
+# An example's wall time says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("foedus", deadline=None)
+hypothesis.settings.load_profile("foedus")
 
 #: Takes minutes by itself.
 _LONGEST = "test_simulation.py"
