@@ -11,14 +11,7 @@ from llm.adapted_model import adapted
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.records import Record
-from llm.tokenization import (
-    FEW_TOKENS,
-    collate,
-    completion_row,
-    encode,
-    padding_token,
-    within_tokens,
-)
+from llm.tokenization import completion_batches
 
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
@@ -57,19 +50,13 @@ def repeated_loss(
     """
     if not records:
         raise ValueError("no records to take a loss on: expected at least one")
-    rows = sorted(
-        (
-            completion_row(record.prompt, record.completion)
-            for record in encode(records, base.tokenizer, max_tokens=max_tokens)
-        ),
-        key=lambda row: len(row.tokens),
+    batches = completion_batches(
+        records,
+        base.tokenizer,
+        max_tokens=max_tokens,
+        batch_tokens=_BATCH_TOKENS,
+        device=base.device,
     )
-    batches = [
-        collate(piece, padding=padding_token(base.tokenizer), device=base.device)
-        for piece in within_tokens(
-            rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
-        )
-    ]
     targets = sum(len(batch.targets) for batch in batches)
     with adapted(base) as model:
 

@@ -292,3 +292,45 @@ def within_tokens(
             start, longest, real = index, len(row.tokens), len(row.tokens)
     if start < len(rows):
         yield rows[start:]
+
+
+def completion_batches(
+    records: Sequence[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int,
+    batch_tokens: int,
+    device: torch.device,
+) -> list[Batch]:
+    """Lay records out for their completions' loss, shortest first, with little padding.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Their order does not matter.
+    tokenizer : PreTrainedTokenizerBase
+        The model's.
+    max_tokens : int
+        Longest record; a longer one's prompt loses its beginning.
+    batch_tokens : int
+        Tokens in a batch, padding included; a single row may be longer.
+    device : device
+        Where the tensors go.
+
+    Raises
+    ------
+    TokenizationError
+        If a record cannot be encoded.
+    """
+    rows = sorted(
+        (
+            completion_row(record.prompt, record.completion)
+            for record in encode(records, tokenizer, max_tokens=max_tokens)
+        ),
+        key=lambda row: len(row.tokens),
+    )
+    pieces = within_tokens(
+        rows, max_rows=len(rows), max_tokens=batch_tokens, max_padding=FEW_TOKENS
+    )
+    padding = padding_token(tokenizer)
+    return [collate(piece, padding=padding, device=device) for piece in pieces]

@@ -10,14 +10,7 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.factors import Arrays
 from llm.records import Record
-from llm.tokenization import (
-    FEW_TOKENS,
-    collate,
-    completion_row,
-    encode,
-    padding_token,
-    within_tokens,
-)
+from llm.tokenization import completion_batches
 from llm.trained_factors import TrainedFactors, TrainedPart
 
 #: Tokens at once, padding included: as in training, each holds its activations until its gradient.
@@ -50,21 +43,18 @@ def validation_gradient(
     TokenizationError, AdapterError
         If a record cannot be encoded, or the adapter does not fit the base.
     """
-    rows = sorted(
-        (
-            completion_row(record.prompt, record.completion)
-            for record in encode(records, base.tokenizer, max_tokens=max_tokens)
-        ),
-        key=lambda row: len(row.tokens),
+    batches = completion_batches(
+        records,
+        base.tokenizer,
+        max_tokens=max_tokens,
+        batch_tokens=_BATCH_TOKENS,
+        device=base.device,
     )
-    targets = sum(len(row.targets) for row in rows)
+    targets = sum(len(batch.targets) for batch in batches)
     whole = TrainedPart(train_a=True, train_b=True, rank=adapter.rank)
     factors = TrainedFactors(adapter, whole, base.compute_dtype, base.device)
     with adapted(base, adapter) as model, torch.enable_grad():
-        for piece in within_tokens(
-            rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
-        ):
-            batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
+        for batch in batches:
             model.put(factors.assemble())
             (model.loss(batch) / targets).backward()  # type: ignore[no-untyped-call]
     return factors.gradients()

@@ -1,8 +1,7 @@
 """The loss of a global adapter on the public validation set, as scoring asks for it.
 
-It is computed in float32, whatever type organizations train in: in bfloat16 the loss of two
-adapters that do the same differs by as much as honest updates earn, and processors differ in what
-they round how. ``docs/rewards.md`` has the figures.
+It is computed in float32, whatever type organizations train in: in bfloat16 noise was seen to earn
+as much as some honest updates (``docs/rewards.md``), and attestors need not train in one type.
 """
 
 from collections.abc import Iterator, Sequence

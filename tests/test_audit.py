@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from blockchain.anchors import Anchor, AnchorEvent
 from blockchain.canonical import canonical_json
+from blockchain.merkle import organization_id
 from strategies.audit import audit
 from strategies.run_archive import RunArchive
 from tests.small_federation import (
@@ -178,6 +181,20 @@ def test_a_submission_on_chain_that_the_coordinator_left_out_fails(federation):
         assert "submission on chain" in {check.name for check in failures(federation)}
     finally:
         del federation.chain.submitted[place]
+
+
+def test_an_anchor_that_no_event_tells_of_fails_by_the_organizations_name(federation):
+    told = AnchorEvent(Anchor(4, bytes([1]) * 32, 3), previous_size=2)
+    east = organization_id("east")
+    sound = replace(federation.chain, anchored={east: [told]})
+    assert failures(federation, chain=sound) == []
+    gap = AnchorEvent(Anchor(9, bytes([2]) * 32, 5), previous_size=7)
+    broken = replace(federation.chain, anchored={east: [told, gap]})
+    assert "anchors of east: the anchor of size 9 follows size 7, expected 4" in said(
+        failures(federation, chain=broken)
+    )
+    # A single round is checked by itself.
+    assert failures(federation, chain=broken, only_round=1) == []
 
 
 def test_an_opening_that_is_another_fails_and_one_erased_is_said(federation):

@@ -65,9 +65,7 @@ def test_the_base_is_as_it_was_afterwards(base: BaseModel) -> None:
 
 
 def test_an_adapter_of_another_model_and_no_records_are_refused(base: BaseModel) -> None:
-    stranger = {
-        f"{n}".replace("layers.0", "layers.7"): x for n, x in start_adapter(base).arrays.items()
-    }
+    stranger = {n.replace("layers.0", "layers.7"): x for n, x in start_adapter(base).arrays.items()}
     with repeated_loss(base, RECORDS) as loss, pytest.raises(AdapterError):
         loss(LoraAdapter(stranger, 8.0))
     with pytest.raises(ValueError, match="no records"), repeated_loss(base, []):
