@@ -1,0 +1,164 @@
+"""Erasure from the files: keys, salts and ciphertexts deleted, and no trace of them left behind.
+
+What is erased is noted beside the ledger first, in ``erasures.jsonl``: the files may be replaced by
+a backup that still holds it, and it is erased from that too before anybody opens it. The note names
+leaves by number and hash, nothing else. Keep a copy of it apart from the backups.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Table, delete, select
+
+from blockchain.durable_file import sync_folder
+from blockchain.private.encoding import leaf_hash
+from blockchain.private.errors import LedgerFileError
+from blockchain.private.files import LedgerFiles
+from blockchain.private.history import History
+from blockchain.private.record_types import ErasePending
+from blockchain.private.schema import entries, entry_secrets, keys, payloads, records
+
+_CHUNK: Final = 500
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["record", "entry"]
+    number: int = Field(ge=0)
+    leaf: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ErasureJournal:
+    """What was erased from a ledger, whatever copy of its files is in place.
+
+    Parameters
+    ----------
+    folder : Path
+        The ledger's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "erasures.jsonl"
+
+    def note(self, history: History, body: ErasePending) -> None:
+        """Note what is about to be erased; on the disk when this returns."""
+        whole = [
+            _Line(kind="record", number=n, leaf=history.tree.leaf(n).hex()) for n in body.records
+        ]
+        single = [
+            _Line(kind="entry", number=n, leaf=history.commitments[n].hex()) for n in body.entries
+        ]
+        self._add([*whole, *single])
+
+    def merge(self, *others: "ErasureJournal") -> None:
+        """Note what others have noted."""
+        for other in others:
+            self._add(other._lines())
+
+    def _add(self, lines: Sequence[_Line]) -> None:
+        known = set(self._lines())
+        new = [line for line in lines if line not in known]
+        if not new:
+            return
+        is_new = not self.path.exists()
+        with self.path.open("ab+") as file:
+            # What a kill cut short goes.
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            for line in new:
+                file.write(line.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            sync_folder(self.path.parent)
+
+    def apply(self, files: LedgerFiles) -> None:
+        """Erase from the files whatever is noted and still in them."""
+        lines = self._lines()
+        if not lines:
+            return
+        numbers = [line.number for line in lines if line.kind == "record"]
+        positions = [line.number for line in lines if line.kind == "entry"]
+        there = _present(files, numbers, positions)
+        if not any(there):
+            return
+        leaves = {(line.kind, line.number): line.leaf for line in lines}
+        with files.ledger.reading() as connection:
+            # Of another history of the same ledger, the same number is another record.
+            rows = connection.execute(select(records.c.record, records.c.leaf))
+            own = {
+                row.record
+                for row in rows
+                if leaves.get(("record", row.record)) == leaf_hash(row.leaf).hex()
+            }
+            committed = connection.execute(select(entries.c.position, entries.c.commitment))
+            own_entries = {
+                row.position
+                for row in committed
+                if leaves.get(("entry", row.position)) == row.commitment.hex()
+            }
+        wipe(files, sorted(own & there[0]), sorted(own_entries & there[1]))
+
+    def _lines(self) -> list[_Line]:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        lines = []
+        for number, text in enumerate(content.split(b"\n")[:-1], start=1):
+            try:
+                lines.append(_Line.model_validate_json(text))
+            except ValidationError as error:
+                raise LedgerFileError(
+                    f"{self.path}:{number} is no noted erasure: it was altered; restore it"
+                ) from error
+        return lines
+
+
+def wipe(files: LedgerFiles, numbers: Sequence[int], positions: Sequence[int]) -> None:
+    """Delete keys, salts and ciphertexts, and clean both files of what they left.
+
+    Deleted content is overwritten, each file is written anew, and its write-ahead log is emptied.
+
+    Raises
+    ------
+    LedgerFileError
+        A file could not be cleaned, most often because another process reads it.
+    """
+    if numbers or positions:
+        with files.secrets.writing() as connection:
+            for chunk in _chunks(numbers):
+                connection.execute(delete(keys).where(keys.c.record.in_(chunk)))
+            for chunk in _chunks(positions):
+                connection.execute(delete(entry_secrets).where(entry_secrets.c.position.in_(chunk)))
+        with files.ledger.writing() as connection:
+            for chunk in _chunks(numbers):
+                connection.execute(delete(payloads).where(payloads.c.record.in_(chunk)))
+    for database in (files.secrets, files.ledger):
+        database.rewrite()
+
+
+def _present(
+    files: LedgerFiles, numbers: Sequence[int], positions: Sequence[int]
+) -> tuple[set[int], set[int]]:
+    """Return which of the records and entries still have something to erase."""
+
+    def found(database: str, table: Table, column: str, wanted: Sequence[int]) -> set[int]:
+        name = table.c[column]
+        with getattr(files, database).reading() as connection:
+            return {
+                row[0]
+                for chunk in _chunks(wanted)
+                for row in connection.execute(select(name).where(name.in_(chunk)))
+            }
+
+    here = found("secrets", keys, "record", numbers) | found("ledger", payloads, "record", numbers)
+    return here, found("secrets", entry_secrets, "position", positions)
+
+
+def _chunks(numbers: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK))

@@ -1,0 +1,443 @@
+"""An organization's private ledger: opened by a member, appended to, read, endorsed.
+
+Records go in under the write lock of ``ledger.sqlite``, on top of whatever other processes wrote
+meanwhile. What opens their payloads is on the disk in ``secrets.sqlite`` before the block that
+holds them is committed: a kill in between leaves secrets of records that never were, which the next
+writer replaces, and never a record that nothing opens.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from eth_account.signers.local import LocalAccount
+from sqlalchemy import Connection, select
+
+from blockchain.private import sealing
+from blockchain.private.block_writer import BlockWriter
+from blockchain.private.drafts import Draft
+from blockchain.private.encoding import Leaf, endorsement_digest, read_leaf
+from blockchain.private.erasure import ErasureJournal, wipe
+from blockchain.private.errors import (
+    ErasedError,
+    InvalidLedgerError,
+    LedgerError,
+    NotPermittedError,
+    RecordRefusedError,
+)
+from blockchain.private.files import LedgerFiles, check_witness, follow
+from blockchain.private.history import History
+from blockchain.private.keyring import Keyring
+from blockchain.private.payloads import Opened, open_payload
+from blockchain.private.read_log import Read, all_reads, log_read
+from blockchain.private.record_types import (
+    Endorsement,
+    Erased,
+    ErasePending,
+    Member,
+    MembershipChange,
+    Role,
+    RoleKey,
+)
+from blockchain.private.schema import keys, payloads, records
+from blockchain.typed_data import sign_digest
+
+
+class Ledger:
+    """The ledger, as one member has it open; in one thread.
+
+    Parameters
+    ----------
+    folder : Path
+        The ledger's folder.
+    account : LocalAccount
+        A member's.
+
+    Raises
+    ------
+    LedgerFileError
+        A file is missing, locked, foreign, damaged, or of a newer version.
+    InvalidLedgerError
+        It is not as its members wrote it.
+    NotPermittedError
+        The account is no member.
+    """
+
+    def __init__(self, folder: Path, account: LocalAccount) -> None:
+        self.folder = folder
+        self.account = account
+        self._journal = ErasureJournal(folder)
+        self.files = LedgerFiles(folder)
+        try:
+            self._journal.apply(self.files)
+            self._history: History | None = History()
+            with self.files.ledger.reading() as connection:
+                follow(connection, self._history)
+            check_witness(self.files, self._history)
+            self._check_member()
+            self.keyring = Keyring(self._history.ledger, account)
+            self._writer = BlockWriter(self.files, account, self.keyring)
+            self._exchange_keys()
+            self._finish_erasures()
+        except BaseException:
+            self.files.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.files.close()
+
+    # What is there
+
+    @property
+    def history(self) -> History:
+        """The ledger's state, with whatever others wrote until now."""
+        with self.files.ledger.reading() as connection:
+            return self._follow(connection)
+
+    def history_within(self, connection: Connection) -> History:
+        """Return the ledger's state within a transaction of the caller's."""
+        return self._follow(connection)
+
+    def leaf(self, record: int) -> Leaf:
+        """Return a record as the tree holds it; `LedgerError` where there is none."""
+        return read_leaf(self._leaf_bytes([record])[record])
+
+    def leaves(self, record_type: str | None = None) -> list[Leaf]:
+        """Return all records, or those of a type, in order."""
+        query = select(records.c.leaf).order_by(records.c.record)
+        if record_type is not None:
+            query = query.where(records.c.type == record_type)
+        with self.files.ledger.reading() as connection:
+            self._follow(connection)
+            return [read_leaf(row.leaf) for row in connection.execute(query)]
+
+    def status(self, record: int) -> str:
+        """Return how a record stands: ``effective``, ``pending``, ``void`` or ``erased``."""
+        return self.history.status(record)
+
+    def reads(self) -> list[Read]:
+        """Return who opened what so far."""
+        with self.files.ledger.reading() as connection:
+            return all_reads(connection)
+
+    # Reading payloads
+
+    def read(self, record: int, purpose: str) -> Opened:
+        """Open one record (`read_all`)."""
+        return self.read_all([record], purpose)[0]
+
+    def read_all(self, numbers: Sequence[int], purpose: str) -> list[Opened]:
+        """Open records; which, by whom and what for is on the disk before it is handed out.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Numbers of the records.
+        purpose : str
+            What for; goes into the log of reads.
+
+        Raises
+        ------
+        NotPermittedError
+            None of the member's roles may read one of them.
+        ErasedError
+            One was erased.
+        InvalidLedgerError
+            What is there is not what its leaf commits to.
+        """
+        state = self.history
+        sealed = [number for number in numbers if self._checked(state, number)]
+        encoded = self._leaf_bytes(numbers)
+        leaves = {number: read_leaf(encoded[number]) for number in numbers}
+        found: dict[int, Opened] = {}
+        roles: dict[Role, list[int]] = {}
+        for number in sealed:
+            leaf = leaves[number]
+            if leaf.sealed is None:
+                continue
+            found[number], role = self._open(leaf)
+            roles.setdefault(role, []).append(number)
+        if roles:
+            with self.files.ledger.writing() as connection:
+                for role, numbers_read in roles.items():
+                    log_read(
+                        connection,
+                        self.keyring,
+                        state.members,
+                        self.account.address,
+                        role,
+                        numbers_read,
+                        purpose,
+                    )
+        return [
+            found.get(number) or Opened(leaves[number], leaves[number].part(), None)
+            for number in numbers
+        ]
+
+    def may_read(self, record_type: str) -> bool:
+        """Whether one of the member's roles may read payloads of a type."""
+        policy = self.history.members
+        own = policy.roles_of(self.account.address)
+        return any(role in own for role in policy.readers(record_type))
+
+    # Writing
+
+    def append(self, *drafts: Draft) -> list[int]:
+        """Write records in one block; they are there for good when this returns.
+
+        Returns
+        -------
+        list of int
+            The records' numbers.
+
+        Raises
+        ------
+        NotPermittedError
+            The member may not write one of them.
+        RecordRefusedError
+            One is malformed, or does not fit what is there.
+        LedgerFileError
+            It could not be written; nothing was.
+        """
+        if not drafts:
+            return []
+        with self._writing() as connection:
+            return self._writer.write(connection, self._current, drafts)
+
+    @contextmanager
+    def decided(self) -> Iterator["Writer"]:
+        """Look at the ledger and write what follows from it, with nobody in between."""
+        with self._writing() as connection:
+            yield Writer(self, connection)
+
+    def endorse(self, record: int) -> int:
+        """Stand behind a record that lacks endorsements.
+
+        Returns
+        -------
+        int
+            Number of the endorsement's record.
+
+        Raises
+        ------
+        NotPermittedError
+            It needs none, or none of a role of this member's.
+        """
+        with self._writing() as connection:
+            state = self._current
+            waiting = state.pending.get(record)
+            if waiting is None:
+                raise NotPermittedError(f"record {record} needs no endorsement")
+            own = state.members.roles_of(self.account.address)
+            if any(address == self.account.address for address, _ in waiting.endorsers):
+                raise NotPermittedError(
+                    f"{self.account.address} stands behind record {record} already"
+                )
+            role = next((role for role in own if role in waiting.missing), None)
+            if role is None:
+                raise NotPermittedError(
+                    f"record {record} needs the endorsement of {', '.join(waiting.missing)}; "
+                    f"{self.account.address} is {', '.join(own)}"
+                )
+            leaf = state.tree.leaf(record)
+            digest = endorsement_digest(state.domain, state.ledger, record, leaf, role)
+            body = Endorsement(
+                record=record,
+                leaf=leaf.hex(),
+                member=self.account.address,
+                role=role,
+                signature=sign_digest(digest, self.account).hex(),
+            )
+            [number] = self._writer.write(connection, state, [Draft(body)])
+        self._exchange_keys()
+        self._finish_erasures()
+        return number
+
+    def change_member(self, member: Member, valid_from: int = 0) -> int:
+        """Admit a member, change its roles, or (with none) let it leave, once endorsed.
+
+        Returns
+        -------
+        int
+            Number of the record.
+        """
+        with self._writing() as connection:
+            policy = self._current.members
+            plain = MembershipChange(member=member, role_keys={}, valid_from=valid_from)
+            lost = policy.keys_lost(policy.with_member(member))
+            privates = {role: sealing.new_private_key() for role in lost}
+            new_keys = {
+                role: RoleKey(
+                    generation=policy.role_keys[role].generation + 1,
+                    public=sealing.public_key(private).hex(),
+                )
+                for role, private in privates.items()
+            }
+            body = plain.model_copy(update={"role_keys": new_keys})
+            [number] = self._writer.write(
+                connection, self._current, [Draft(body, role_keys=privates)]
+            )
+        self._exchange_keys()
+        return number
+
+    def erase(
+        self, reason: str, *, record_numbers: Sequence[int] = (), positions: Sequence[int] = ()
+    ) -> int:
+        """Erase payloads, and what opens entries of the data set, for good.
+
+        Returns
+        -------
+        int
+            Number of the record that says so. Where the policy wants it endorsed, nothing is
+            erased before that.
+
+        Raises
+        ------
+        LedgerFileError
+            The files could not be cleaned now. They are at the next opening.
+        """
+        body = ErasePending(
+            records=tuple(sorted(set(record_numbers))),
+            entries=tuple(sorted(set(positions))),
+            reason=reason,
+        )
+        [number] = self.append(Draft(body))
+        self._finish_erasures()
+        return number
+
+    # Parts
+
+    def _check_member(self) -> None:
+        if not self._current.members.roles_of(self.account.address):
+            raise NotPermittedError(
+                f"{self.account.address} is no member of the ledger in {self.folder}"
+            )
+
+    @property
+    def _current(self) -> History:
+        if self._history is None:
+            raise LedgerError("the ledger's state is not known")
+        return self._history
+
+    def _follow(self, connection: Connection) -> History:
+        """Bring the state up to what the file holds now."""
+        history, self._history = self._history or History(), None
+        follow(connection, history)
+        self._history = history
+        return history
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self.files.ledger.writing() as connection:
+            self._follow(connection)
+            try:
+                yield connection
+            except BaseException:
+                # It may have taken in a block that will not be there.
+                self._history = None
+                raise
+            committed, self._history = self._history, None
+        self._history = committed
+
+    def _exchange_keys(self) -> None:
+        """Take up the keys that are there for this member, and hand on those that others lack."""
+        with self.files.secrets.reading() as connection:
+            self.keyring.load(connection)
+            must = self.keyring.must_share(connection, self.history.members)
+        if must:
+            with self.files.secrets.writing() as connection:
+                self.keyring.share(connection, self.history.members)
+
+    def _finish_erasures(self) -> None:
+        """Carry out the erasures under way, as far as this member may say that they are done."""
+        state = self.history
+        if not state.erasing:
+            return
+        for number in sorted(state.erasing):
+            body = state.erasing[number]
+            self._journal.note(state, body)
+            wipe(self.files, body.records, body.entries)
+            try:
+                self.append(Draft(Erased(pending=number)))
+            except RecordRefusedError:
+                # Another process has said so meanwhile.
+                if number in self.history.erasing:
+                    raise
+            except NotPermittedError:
+                return
+
+    def _checked(self, state: History, number: int) -> bool:
+        if not 0 <= number < state.size:
+            raise LedgerError(f"there is no record {number}: the ledger has {state.size}")
+        if number in state.erased_records:
+            raise ErasedError(
+                f"the payload of record {number} was erased (record {state.erased_records[number]})"
+            )
+        return True
+
+    def _leaf_bytes(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        with self.files.ledger.reading() as connection:
+            for number in numbers:
+                encoded = connection.execute(
+                    select(records.c.leaf).where(records.c.record == number)
+                ).scalar_one_or_none()
+                if encoded is None:
+                    raise LedgerError(f"there is no record {number}")
+                found[number] = encoded
+        return found
+
+    def _open(self, leaf: Leaf) -> tuple[Opened, Role]:
+        with self.files.ledger.reading() as connection:
+            row = connection.execute(
+                select(payloads).where(payloads.c.record == leaf.record)
+            ).one_or_none()
+        with self.files.secrets.reading() as connection:
+            sealed = connection.execute(select(keys).where(keys.c.record == leaf.record)).all()
+        if row is None or not sealed:
+            raise InvalidLedgerError(
+                "payload", "it or its key is missing and was not erased", record=leaf.record
+            )
+        own = self._current.members.roles_of(self.account.address)
+        # In a role of its own before one whose key it only keeps.
+        ordered = sorted(sealed, key=lambda secret: (secret.role not in own, secret.role))
+        return open_payload(self.keyring, leaf, row, ordered)
+
+
+class Writer:
+    """The ledger under its write lock (`Ledger.decided`).
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The ledger.
+    connection : Connection
+        In the writing transaction.
+    """
+
+    def __init__(self, ledger: Ledger, connection: Connection) -> None:
+        self._ledger = ledger
+        self._connection = connection
+
+    @property
+    def history(self) -> History:
+        """The ledger's state, which nobody else changes meanwhile."""
+        return self._ledger._current
+
+    def append(self, *drafts: Draft) -> list[int]:
+        """Write records in one block (`Ledger.append`); there once the lock is let go."""
+        return self._ledger._writer.write(self._connection, self.history, drafts)

@@ -1,0 +1,1 @@
+"""How the ledger's files came to be as :mod:`blockchain.private.schema` says, step by step."""
