@@ -15,13 +15,14 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 CONTRACTS := $(wildcard hardhat/contracts/*.sol) hardhat/hardhat.config.ts
 SOURCES   := server_app client_app strategies blockchain llm tests benchmarks
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench soak clean
 
 help:
 	@echo "make demo    set up, train on four organizations' real text, print the result"
 	@echo "make test    set up and run the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the benchmarks behind the figures in docs/"
+	@echo "make soak    kill writers of a private ledger, 200 times, and look for what they had said"
 	@echo "make setup   set up only"
 
 setup: $(STAMPS)/contracts
@@ -42,6 +43,9 @@ lint: $(STAMPS)/packages
 bench: $(STAMPS)/contracts
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m benchmarks
+
+soak: $(STAMPS)/packages
+	@$(BIN)/python -m benchmarks.ledger_soak
 
 clean:
 	rm -rf $(VENV) hardhat/node_modules hardhat/artifacts hardhat/cache

@@ -8,6 +8,7 @@ BENCHMARKS = (
     "benchmarks.training_throughput",
     "benchmarks.contributions",
     "benchmarks.demo",
+    "benchmarks.ledger",
     "benchmarks.mutations",
 )
 

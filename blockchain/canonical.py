@@ -7,7 +7,7 @@ insertion the values came through; two different values never share an encoding.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -30,6 +30,8 @@ _KINDS: Final = "biuf"
 # Beyond this, a reader that keeps numbers as IEEE doubles (RFC 8785, section 3.2.2.3) would read
 # another number than was written.
 _LARGEST_INTEGER: Final = 2**53 - 1
+
+_WRITER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 # Deeper documents are refused before Python's own recursion limit does it less clearly.
 _DEEPEST: Final = 64
@@ -103,9 +105,7 @@ def canonical_json(value: CanonicalJSON) -> bytes:
         An integer is too large, a text holds half a surrogate pair, or the nesting is deeper
         than 64 levels.
     """
-    return json.dumps(
-        _ordered(value, "document", _DEEPEST), ensure_ascii=False, separators=(",", ":")
-    ).encode()
+    return _WRITER.encode(_ordered(value, "document", _DEEPEST)).encode()
 
 
 def hash_json(value: CanonicalJSON) -> bytes:
@@ -143,16 +143,22 @@ def _ordered(value: CanonicalJSON, place: str, levels: int) -> CanonicalJSON:
             if type(key) is not str:
                 raise TypeError(f"{place}: key {key!r} is a {type(key).__name__}, expected str")
             _unicode(key, place)
-        return {
-            key: _ordered(value[key], f"{place}.{key}", levels - 1)
-            for key in sorted(value, key=lambda key: key.encode("utf-16-be"))
-        }
+        return {key: _ordered(value[key], f"{place}.{key}", levels - 1) for key in _in_order(value)}
     raise TypeError(
         f"{place}: expected None, bool, int, str, list or mapping, got {type(value).__name__}"
     )
 
 
+def _in_order(keys: Iterable[str]) -> list[str]:
+    """Sort by UTF-16 code units; of ASCII, Python's own order is the same."""
+    if all(map(str.isascii, keys)):
+        return sorted(keys)
+    return sorted(keys, key=lambda key: key.encode("utf-16-be"))
+
+
 def _unicode(text: str, place: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:

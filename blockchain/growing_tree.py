@@ -34,7 +34,8 @@ class GrowingTree:
         return len(self._levels[0])
 
     def leaf(self, index: int) -> bytes:
-        """Return the hash of leaf `index`."""
+        """Return the hash of leaf `index`; `IndexError` where there is none."""
+        self._check_leaf(index)
         return self._levels[0][index]
 
     def extend(self, hashes: Iterable[bytes]) -> None:
@@ -43,12 +44,14 @@ class GrowingTree:
             self._append(leaf)
 
     def truncate(self, size: int) -> None:
-        """Drop all leaves from `size` on."""
+        """Drop all leaves from `size` on; `ValueError` where there are fewer."""
+        self._checked(size)
         for height, level in enumerate(self._levels):
             del level[size >> height :]
 
     def replace(self, index: int, leaf: bytes) -> None:
-        """Put another hash in the place of leaf `index`."""
+        """Put another hash in the place of leaf `index`; `IndexError` where there is none."""
+        self._check_leaf(index)
         self._levels[0][index] = leaf
         for height in range(1, len(self._levels)):
             index >>= 1
@@ -93,6 +96,10 @@ class GrowingTree:
         if not 1 <= old_size <= size:
             raise ValueError(f"old_size: expected 1 to {size}, got {old_size}")
         return self._subproof(old_size, 0, size, whole=True)
+
+    def _check_leaf(self, index: int) -> None:
+        if not 0 <= index < self.size:
+            raise IndexError(f"leaf {index} of a tree with {self.size} leaves")
 
     def _append(self, node: bytes) -> None:
         height = 0

@@ -319,6 +319,10 @@ class PublicChain:
         """Whether opening rounds is paused."""
         return bool(self._rounds.read("paused"))
 
+    def height(self) -> int:
+        """Return the height of the newest block."""
+        return self._rounds.height()
+
     def block_hash(self, height: int) -> bytes | None:
         """Return the hash of the block at a height, 32 bytes; ``None`` above the head."""
         return self._rounds.block_hash(height)

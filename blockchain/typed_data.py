@@ -51,18 +51,7 @@ class Domain:
 
     def separator(self) -> bytes:
         """Return EIP-712's domain separator, 32 bytes."""
-        return keccak(
-            encode(
-                ("bytes32", "bytes32", "bytes32", "uint256", "address"),
-                (
-                    _DOMAIN_TYPE_HASH,
-                    keccak(self.name.encode()),
-                    _DOMAIN_VERSION,
-                    check_integer("chain_id", self.chain_id, 256),
-                    to_canonical_address(self.contract),
-                ),
-            )
-        )
+        return _separator(self)
 
 
 def digest(domain: Domain, type_string: str, values: Mapping[str, Any]) -> bytes:
@@ -161,6 +150,22 @@ def check_integer(name: str, value: int, bits: int) -> int:
     if type(value) is not int or not 0 <= value < 2**bits:
         raise ValueError(f"{name}: {value!r}, expected a whole number of {bits} bits")
     return value
+
+
+@functools.lru_cache(maxsize=64)
+def _separator(domain: Domain) -> bytes:
+    return keccak(
+        encode(
+            ("bytes32", "bytes32", "bytes32", "uint256", "address"),
+            (
+                _DOMAIN_TYPE_HASH,
+                keccak(domain.name.encode()),
+                _DOMAIN_VERSION,
+                check_integer("chain_id", domain.chain_id, 256),
+                to_canonical_address(domain.contract),
+            ),
+        )
+    )
 
 
 @functools.cache

@@ -42,6 +42,10 @@ _SAYABLE = (
 )
 
 
+#: Settings that are each organization's own: where its data lies, how often its ledger is anchored.
+_OWN = ("data", "anchor-interval")
+
+
 class OrganizationError(RuntimeError):
     """An organization could not answer.
 
@@ -106,8 +110,8 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
 
 
 def _settings(context: Context) -> RunSettings:
-    """Return the run's settings; a deployed node's own configuration says where its data lies."""
-    own = {"data": context.node_config["data"]} if "data" in context.node_config else {}
+    """Return the run's settings; a deployed node's own configuration has the last word on some."""
+    own = {key: context.node_config[key] for key in _OWN if key in context.node_config}
     return RunSettings.from_run_config({**context.run_config, **own})
 
 

@@ -11,6 +11,7 @@ from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.own_data import load_own_data
+from client_app.own_ledger import Drawn, OwnLedger
 from client_app.own_record import OwnRecord
 from client_app.request import (
     Request,
@@ -28,7 +29,7 @@ from llm.evaluation import Evaluation, evaluate, general_text_loss
 from llm.factors import Arrays, arrays_from_adapter
 from llm.records import Record
 from llm.splits import OrganizationData
-from llm.training import TrainedPart, train, training_seed
+from llm.training import TrainedPart, TrainingResult, train, training_seed
 from strategies import protocol
 from strategies.home import cache_folder, organization_folder
 from strategies.run_chain import paying_chain
@@ -39,7 +40,7 @@ from strategies.run_parts import (
     training_settings,
 )
 from strategies.settings import RunSettings
-from strategies.signed_update import SignedUpdate, sign_update
+from strategies.signed_update import SignedUpdate, TaskContext, sign_update
 
 #: Seconds that the contract takes an update beyond the round's own deadline.
 _SUBMISSION_SECONDS: Final = 600
@@ -100,25 +101,36 @@ class Organization:
         record = self._record(request.task)
         context = check_terms(self._chain, request.task, request.run, self._agreed)
         check_parent(self._chain, request)
-        check_receipt(self._chain, request, context, record)
+        with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
+            return self._take_part(request, record, context, ledger)
+
+    def _take_part(
+        self, request: Request, record: OwnRecord, context: TaskContext, ledger: OwnLedger
+    ) -> RecordDict:
+        check_receipt(self._chain, request, context, record, ledger)
         earlier = record.reply_in(request.round)
         if earlier is not None:
             return self._reply(earlier.signed, record.payload(earlier), earlier.metrics)
-        arrays, num_examples, metrics = self._trained(request, record)
+        drawn, result, metrics = self._trained(request, record, ledger)
         signed = sign_update(
             context,
             self._account,
             self.name,
             request.round,
             hash_arrays(request.adapter),
-            update_hash=hash_arrays(arrays),
-            num_examples=num_examples,
+            update_hash=hash_arrays(result.arrays),
+            num_examples=result.records,
             deadline=int(time.time() + self._settings.round_deadline) + _SUBMISSION_SECONDS,
         )
-        record.replied(signed, signed.update.digest(context.domain), arrays, metrics)
+        started = time.monotonic()
+        ledger.note_training(signed, request.run, drawn, result)
+        if self._settings.anchor_interval and request.round % self._settings.anchor_interval == 0:
+            self._anchor(ledger, record)
+        metrics["ledger-seconds"] += time.monotonic() - started
+        record.replied(signed, signed.update.digest(context.domain), result.arrays, metrics)
         if is_ignored(self._chain, request, record):
             self._submit(signed, record)
-        return self._reply(signed, arrays, metrics)
+        return self._reply(signed, result.arrays, metrics)
 
     def _submit(self, signed: SignedUpdate, record: OwnRecord) -> None:
         """Put what we signed on the chain ourselves: then it cannot be left out unnoticed.
@@ -126,17 +138,34 @@ class Organization:
         It costs gas, hence only once a reply of ours got no receipt. A failure is kept and does
         not keep the reply itself from being sent.
         """
-        folder = organization_folder(self._settings.home_path, self.name)
         try:
-            chain = paying_chain(self._settings, self._chain, self._account, folder)
-            outcome = chain.disputes.submit(signed.update, signed.signature).hash.hex()
+            outcome = self._paying().disputes.submit(signed.update, signed.signature).hash.hex()
         except ChainError as error:
             outcome = f"{type(error).__name__}: {error}"
         record.submitted(signed.update.round, outcome)
 
-    def _trained(self, request: Request, record: OwnRecord) -> tuple[Arrays, int, dict[str, float]]:
-        """Evaluate what was received and train from it; update, records used and figures."""
+    def _anchor(self, ledger: OwnLedger, record: OwnRecord) -> None:
+        """Anchor the ledger; a chain that does not take it now is asked again the next time."""
+        try:
+            made = ledger.anchor(self._paying())
+            outcome = "anchored already" if made is None else f"{made.size} records anchored"
+        except ChainError as error:
+            outcome = f"{type(error).__name__}: {error}"
+        record.anchored(outcome)
+
+    def _paying(self) -> PublicChain:
+        folder = organization_folder(self._settings.home_path, self.name)
+        return paying_chain(self._settings, self._chain, self._account, folder)
+
+    def _trained(
+        self, request: Request, record: OwnRecord, ledger: OwnLedger
+    ) -> tuple[Drawn, TrainingResult, dict[str, float]]:
+        """Evaluate what was received and train from it; what was drawn, the update, and figures."""
         data = self._data()
+        started = time.monotonic()
+        training = ledger.allowed(data.train)
+        training_set = ledger.committed(training)
+        ledger_seconds = time.monotonic() - started
         base = self._base()
         received = adapter_at_scale(request.adapter, self._settings)
 
@@ -164,15 +193,16 @@ class Organization:
             if plan.on_top
             else None
         )
+        drawn = draw(
+            training,
+            self._settings.records_per_round,
+            seed=self._settings.seed,
+            round=request.round,
+            organization=self.name,
+        )
         result = train(
             base,
-            draw(
-                data.train,
-                self._settings.records_per_round,
-                seed=self._settings.seed,
-                round=request.round,
-                organization=self.name,
-            ),
+            drawn,
             received,
             TrainedPart(plan.train_a, plan.train_b, plan.rank),
             training_settings(self._settings),
@@ -189,9 +219,10 @@ class Organization:
             "last-loss": result.last_loss,
             "train-seconds": result.seconds,
             "evaluate-seconds": evaluate_seconds,
+            "ledger-seconds": ledger_seconds,
             **(_evaluation_metrics("received", before) if before else {}),
         }
-        return result.arrays, result.records, metrics
+        return Drawn(training_set, drawn), result, metrics
 
     def _reply(
         self, signed: SignedUpdate, arrays: Arrays, metrics: Mapping[str, float]
@@ -223,7 +254,12 @@ class Organization:
         record = self._record(request.task)
         context = check_terms(self._chain, request.task, request.run, self._agreed)
         check_sealed(self._chain, request)
-        check_receipt(self._chain, request, context, record)
+        started = time.monotonic()
+        with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
+            check_receipt(self._chain, request, context, record, ledger)
+            if self._settings.anchor_interval:
+                self._anchor(ledger, record)
+        ledger_seconds = time.monotonic() - started
         data = self._data()
         base = self._base()
         started = time.monotonic()
@@ -238,6 +274,7 @@ class Organization:
             "rows": float(len(data.train)),
             "test-rows": float(len(data.test)),
             "evaluate-seconds": time.monotonic() - started,
+            "ledger-seconds": ledger_seconds,
         }
         record.closed(request.round, metrics)
         return RecordDict(

@@ -9,6 +9,7 @@
             round-0003.json              update hash and salt
             round-0003.safetensors       the update itself, so that a retry says the same
         tasks/<task>/closing.json        the final evaluation
+        tasks/<task>/anchor.json         how the last try to anchor the private ledger went
 """
 
 import time
@@ -259,6 +260,16 @@ class OwnRecord:
         """
         path = self._round(round_number)
         write_json(path, {**read_json(path), "submission": outcome})
+
+    def anchored(self, outcome: str) -> None:
+        """Keep what became of anchoring the private ledger, last.
+
+        Parameters
+        ----------
+        outcome : str
+            Records covered and block, or why it failed.
+        """
+        write_json(self._task / "anchor.json", {"outcome": outcome})
 
     def closed(self, round_number: int, metrics: Mapping[str, float]) -> None:
         """Keep the final evaluation."""

@@ -17,6 +17,7 @@ from blockchain.merkle import Leaf
 from blockchain.model_update import receipt_digest
 from blockchain.public_chain import PublicChain
 from blockchain.typed_data import SignatureError, check_signer
+from client_app.own_ledger import OwnLedger
 from client_app.own_record import OwnRecord
 from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter
 from strategies import protocol
@@ -172,9 +173,15 @@ def check_sealed(chain: PublicChain, request: Request) -> None:
 
 
 def check_receipt(
-    chain: PublicChain, request: Request, context: TaskContext, record: OwnRecord
+    chain: PublicChain,
+    request: Request,
+    context: TaskContext,
+    record: OwnRecord,
+    ledger: OwnLedger,
 ) -> None:
     """Hold the receipt for our last counted reply against the chain and our own record.
+
+    What came of it goes into the private ledger, once.
 
     Raises
     ------
@@ -200,6 +207,8 @@ def check_receipt(
         ) from error
     leaf = Leaf(digest=receipt.digest, index=receipt.index, verdict=receipt.verdict)
     included = chain.is_included(request.task, receipt.round, leaf, receipt.proof)
+    if reply.receipt is None:
+        ledger.note_receipt(receipt, request.task, coordinator, included=included)
     record.received(receipt, included=included)
     if not included:
         raise CoordinatorError(

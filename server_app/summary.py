@@ -22,7 +22,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the summary of a finished run.
 
-    ``seconds.train`` and ``seconds.evaluate`` add up what each organization spent: on separate
+    ``seconds.train``, ``evaluate`` and ``ledger`` add up what each organization spent: on separate
     machines they run side by side. A run that was stopped and resumed is summarized as a whole.
 
     Parameters
@@ -47,7 +47,9 @@ def summarize(
     trained = end.parent_round if last > settings.rounds else last
     records = [archive.record(number) for number in range(1, last + 1)]
     seals = [archive.seal(number) for number in range(1, last + 1)]
-    train, evaluate = _spent(records, closings)
+    train, evaluate, ledger = (
+        _spent(f"{name}-seconds", records, closings) for name in ("train", "evaluate", "ledger")
+    )
     organizations = {
         name: {
             "domain": closing.domain,
@@ -93,6 +95,7 @@ def summarize(
             "setup": seconds["setup"],
             "train": train,
             "evaluate": evaluate,
+            "ledger": ledger,
             "attest": seconds["attest"],
             "chain": seconds["chain"]
             + sum(seal["seconds"] for seal in seals)
@@ -102,13 +105,11 @@ def summarize(
     }
 
 
-def _spent(records: list[dict[str, Any]], closings: Mapping[str, Closing]) -> tuple[float, float]:
+def _spent(what: str, records: list[dict[str, Any]], closings: Mapping[str, Closing]) -> float:
+    """Add up a figure over all organizations, rounds and closings."""
     rounds = [metrics for record in records for metrics in record["metrics"].values()]
-    train = sum(metrics.get("train-seconds", 0.0) for metrics in rounds)
-    evaluate = sum(metrics.get("evaluate-seconds", 0.0) for metrics in rounds)
-    return train, evaluate + sum(
-        closing.metrics.get("evaluate-seconds", 0.0) for closing in closings.values()
-    )
+    of_rounds = sum(float(metrics.get(what, 0.0)) for metrics in rounds)
+    return of_rounds + sum(closing.metrics.get(what, 0.0) for closing in closings.values())
 
 
 def _mean(organizations: Mapping[str, Mapping[str, Any]], key: str) -> float | None:

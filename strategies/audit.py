@@ -20,6 +20,7 @@ from strategies.audit_anchors import check_anchors
 from strategies.audit_attestation import check_attestation
 from strategies.audit_blocks import check_blocks, check_witnessed
 from strategies.audit_check import Check, equal
+from strategies.audit_ledgers import check_ledgers
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
 from strategies.public_validation import VALIDATION_TERM
@@ -79,6 +80,7 @@ def audit(
         yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
         yield from check_witnessed(archive, chain)
         yield from check_anchors(settings.organization_names, chain, on_chain.opened_block)
+        yield from check_ledgers(settings.organization_names, archive.home, chain)
     for record in rounds:
         yield from _guarded(
             record.round, partial(_check_round, archive, settings, record, context, chain)

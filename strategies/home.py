@@ -17,3 +17,8 @@ def cache_folder(home: Path) -> Path:
 def organization_folder(home: Path, organization: str) -> Path:
     """Return where an organization keeps what is its own: keys, replies, receipts."""
     return home / "organizations" / organization
+
+
+def ledger_folder(home: Path, organization: str) -> Path:
+    """Return where an organization's private ledger lies."""
+    return organization_folder(home, organization) / "ledger"

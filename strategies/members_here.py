@@ -9,7 +9,7 @@ from typing import Any
 from blockchain.keys import account_address
 from blockchain.membership import COORDINATOR, PAUSER, KeyPeriod, Membership
 from blockchain.merkle import organization_id
-from strategies.organization_key import SIGNING
+from strategies.organization_key import OFFICER, SIGNING
 
 #: Owner of the keystores under ``<home>/chain/keys``.
 COORDINATOR_OWNER = "coordinator"
@@ -161,6 +161,10 @@ def keys_here(home: Path, members: Membership | None) -> list[ListedKey]:
         owner, address = path.parents[1].name, account_address(path.parent, path.stem)
         known = None if members is None else members.key_of(organization_id(owner)) == address
         found.append(ListedKey(owner, _use(path.stem), address, path, known))
+    for path in sorted((home / "organizations").glob(f"*/keys/{OFFICER}.json")):
+        # The registry knows nothing of it: it is a key of the private ledger alone.
+        address = account_address(path.parent, path.stem)
+        found.append(ListedKey(path.parents[1].name, "officer", address, path, None))
     return found
 
 

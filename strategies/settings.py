@@ -207,6 +207,14 @@ class RunSettings(BaseModel):
         0, ge=0, le=65535, description="Port of the managed node. 0: the first free from 8545."
     )
 
+    anchor_interval: int = Field(
+        1,
+        ge=0,
+        le=10_000,
+        description="Rounds after which an organization anchors its private ledger on the public "
+        "chain; it does so at the end of a run as well. 0: never. See [ledger](docs/ledger.md).",
+    )
+
     public_validation: str = Field(
         EMBEDDED_DATA,
         description="Rows on which contributions are scored: `embedded`, those of the embedded "

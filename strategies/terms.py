@@ -9,7 +9,9 @@ from strategies.settings import RunSettings
 TERMS_VERSION = 1
 
 #: Settings that say where and how a run is carried out, not what was agreed.
-_LOCAL = frozenset({"mode", "home", "run-name", "resume", "chain-url", "chain-port"})
+_LOCAL = frozenset(
+    {"mode", "home", "run-name", "resume", "chain-url", "chain-port", "anchor-interval"}
+)
 
 
 def terms_of(settings: RunSettings, *, run: str, model_fingerprint: str) -> dict[str, Any]:
@@ -24,12 +26,17 @@ def terms_of(settings: RunSettings, *, run: str, model_fingerprint: str) -> dict
     model_fingerprint : str
         SHA-256 over the base model's files, hexadecimal.
     """
-    agreed = {
+    agreed = agreed_settings(settings)
+    return {"version": TERMS_VERSION, "run": run, "model-fingerprint": model_fingerprint, **agreed}
+
+
+def agreed_settings(settings: RunSettings) -> dict[str, Any]:
+    """Return the settings that are terms, by key; floats in their exact hexadecimal form."""
+    return {
         key: value.hex() if isinstance(value, float) else value
         for key, value in settings.to_run_config().items()
         if key not in _LOCAL
     }
-    return {"version": TERMS_VERSION, "run": run, "model-fingerprint": model_fingerprint, **agreed}
 
 
 def terms_hash(terms: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ LOCAL = {
     "resume": True,
     "chain-url": "http://127.0.0.1:8546",
     "chain-port": 9000,
+    "anchor-interval": 3,
 }
 AGREED = {
     "attestors": "shop",

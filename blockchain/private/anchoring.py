@@ -98,8 +98,9 @@ def check_anchor(history: History, last: Anchor) -> None:
 
 def unanchored(ledger: Ledger, last: Anchor) -> Stretch:
     """Return what the last anchor does not cover."""
+    size = ledger.history.size
     with ledger.files.ledger.reading() as connection:
-        return unanchored_after(connection, ledger.history.size, last.size)
+        return unanchored_after(connection, size, last.size)
 
 
 def unanchored_after(connection: Connection, size: int, anchored: int) -> Stretch:

@@ -7,21 +7,35 @@ directions. Nothing is written, and no content is handed out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import func, select
 
 from blockchain.private.audit_payloads import SealedLeaves, check_payloads
 from blockchain.private.data_sets import read_entries
+from blockchain.private.database import Database
 from blockchain.private.encoding import Block, Leaf
-from blockchain.private.errors import InvalidLedgerError, NotPermittedError
+from blockchain.private.errors import InvalidLedgerError, LedgerFileError, NotPermittedError
 from blockchain.private.files import LedgerFiles, check_witness, follow
 from blockchain.private.history import History
 from blockchain.private.keyring import Keyring
 from blockchain.private.policy import Policy
 from blockchain.private.read_log import check_reads
-from blockchain.private.schema import entries, keys, outbox, records, role_keys, witness
+from blockchain.private.schema import (
+    entries,
+    entry_secrets,
+    keys,
+    outbox,
+    records,
+    role_keys,
+    witness,
+)
+
+#: How often a ledger is looked at anew that others wrote meanwhile.
+_ATTEMPTS: Final = 10
 
 #: Called with how much is done, and how much there is.
 Progress = Callable[[int, int], None]
@@ -73,31 +87,86 @@ def audit(
     LedgerFileError
         A file cannot be read.
     """
-    files = LedgerFiles(folder, read_only=True)
-    try:
-        return _audit(files, account, progress)
-    finally:
-        files.close()
+    furthest = 0
+
+    def onwards(done: int, whole: int) -> None:
+        nonlocal furthest
+        furthest = max(done, furthest)
+        progress(furthest, max(furthest, whole))
+
+    for _ in range(_ATTEMPTS):
+        files = LedgerFiles(folder, read_only=True)
+        databases = (files.ledger, files.secrets)
+        try:
+            before = [_written(database) for database in databases]
+            try:
+                # Both as they are now, the secrets no older, whatever others write meanwhile.
+                with files.ledger.reading(), files.secrets.reading():
+                    return _audit(files, account, onwards)
+            except InvalidLedgerError:
+                # What others erased in between is missing from the secrets alone.
+                if [_written(database) for database in databases] == before:
+                    raise
+        finally:
+            files.close()
+    raise LedgerFileError(f"{folder}: others keep writing to it: try again when they are done")
+
+
+def _written(database: Database) -> object:
+    """Return what changes whenever another process writes to a file."""
+    with database.explained():
+        return database.connection.exec_driver_sql("PRAGMA data_version").scalar()
+
+
+def _check_file(database: Database) -> None:
+    """Make sure that a file is whole: pages, types of values, and that indexes are their tables'.
+
+    Raises
+    ------
+    LedgerFileError
+        It is damaged.
+    """
+    with database.reading() as connection:
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+        surplus = connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')"
+        ).scalar()
+    if surplus is not None:
+        raise LedgerFileError(
+            f"{database.path}: it has a trigger or view {surplus!r:.80}, expected none: restore it "
+            "from a backup"
+        )
+    if found != "ok":
+        raise LedgerFileError(
+            f"{database.path}: the file is damaged ({' '.join(found.split()):.200}): restore it "
+            "from a backup"
+        )
 
 
 def _audit(files: LedgerFiles, account: LocalAccount | None, progress: Progress) -> Audited:
+    for database in (files.ledger, files.secrets):
+        _check_file(database)
     history, sealed = History(), SealedLeaves()
-    with files.ledger.reading() as connection:
-        count = int(connection.execute(select(func.count()).select_from(records)).scalar_one())
+    count = 0
 
-        def told(block: Block, leaves: Sequence[Leaf], policy: Policy) -> None:
-            sealed.take(block, leaves, policy)
-            progress(block.size, 2 * count)
+    def told(block: Block, leaves: Sequence[Leaf], policy: Policy) -> None:
+        sealed.take(block, leaves, policy)
+        progress(block.size, 2 * count)
 
-        try:
+    try:
+        with files.ledger.reading() as connection:
+            count = connection.execute(select(func.count()).select_from(records)).scalar_one()
             follow(connection, history, told)
-        except InvalidLedgerError as error:
-            _check_before(files, account, sealed, error)
-            raise
+    except InvalidLedgerError:
+        _check_before(files, account, sealed)
+        raise
     if history.height == 0:
         raise InvalidLedgerError("blocks.height", "there is no block", block=0)
     check_witness(files, history)
+    _check_secrets(files, history, sealed)
     keyring = _keyring(files, history, account)
+    if keyring is not None:
+        _check_macs(files, history, keyring)
     found = check_payloads(
         files, history, sealed, keyring, lambda record: progress(count + record, 2 * count)
     )
@@ -105,9 +174,9 @@ def _audit(files: LedgerFiles, account: LocalAccount | None, progress: Progress)
     if len(found.data_keys) == len(history.data_sets):
         with files.secrets.reading() as connection:
             read_entries(connection, history, found.data_keys)
+    _check_surplus(files, history)
     reads = None
     if keyring is not None:
-        _check_macs(files, history, keyring)
         with files.ledger.reading() as connection:
             reads = check_reads(connection, keyring, history.reads)
     _check_outbox(files, history)
@@ -115,18 +184,17 @@ def _audit(files: LedgerFiles, account: LocalAccount | None, progress: Progress)
     return Audited(history, found.opened, found.closed, reads)
 
 
-def _check_before(
-    files: LedgerFiles,
-    account: LocalAccount | None,
-    sealed: SealedLeaves,
-    broken: InvalidLedgerError,
-) -> None:
+def _check_before(files: LedgerFiles, account: LocalAccount | None, sealed: SealedLeaves) -> None:
     """Raise what is wrong with the payloads of blocks before a broken one, if anything is."""
     history = History()
     with files.ledger.reading() as connection:
         follow(connection, history, below=len(sealed.sizes))
     if history.height:
-        keyring = _keyring(files, history, account)
+        try:
+            keyring = _keyring(files, history, account)
+        except (NotPermittedError, InvalidLedgerError):
+            # Admitted later, or of another ledger than the first block.
+            keyring = None
         # The blocks that are not read may have erased some.
         check_payloads(files, history, sealed, keyring, whole=False)
 
@@ -140,6 +208,33 @@ def _keyring(files: LedgerFiles, history: History, account: LocalAccount | None)
     with files.secrets.reading() as connection:
         keyring.load(connection)
     return keyring
+
+
+def _check_secrets(files: LedgerFiles, history: History, sealed: SealedLeaves) -> None:
+    """Make sure that no role's key is lost, and that there is a witness if there has to be."""
+    with files.secrets.reading() as connection:
+        known = connection.execute(select(role_keys.c.role, role_keys.c.generation).distinct())
+        there = {(row.role, row.generation) for row in known}
+    current = ((role, key.generation) for role, key in history.members.role_keys.items())
+    for role, generation in chain(current, *sealed.roles.values()):
+        if (role, generation) not in there:
+            raise InvalidLedgerError(
+                "role_keys.role", f"nobody was given the key of {role}, generation {generation}"
+            )
+    if files.witness is None and any(record >= sealed.sizes[0] for record in sealed.leaves):
+        raise InvalidLedgerError("witness.id", "there is none, and payloads were sealed")
+
+
+def _check_surplus(files: LedgerFiles, history: History) -> None:
+    """Make sure that there is nothing for entries to come but what a killed writer leaves."""
+    with files.secrets.reading() as connection:
+        last_key = connection.execute(select(func.max(keys.c.record))).scalar()
+        last = connection.execute(select(func.max(entry_secrets.c.position))).scalar()
+    # It leaves the key of their data set as well.
+    if last is not None and last >= history.entries.size and (last_key or 0) < history.size:
+        raise InvalidLedgerError(
+            "entry_secrets.position", f"{last}, there are {history.entries.size} entries"
+        )
 
 
 def _check_entries(files: LedgerFiles, history: History) -> None:

@@ -19,6 +19,7 @@ from blockchain.private.record_types import DataSetKey
 from blockchain.private.schema import keys, payloads
 
 _CHUNK: Final = 1000
+_NONCE_SIZE: Final = 12
 
 
 @dataclass
@@ -170,6 +171,11 @@ def _check(
     keyring: Keyring | None,
 ) -> None:
     ciphertext = ciphertext_hash(payload.nonce, payload.ciphertext).hex()
+    # The hash does not say where the one ends and the other begins.
+    if len(payload.nonce) != _NONCE_SIZE:
+        raise InvalidLedgerError(
+            "payloads.nonce", f"{len(payload.nonce)} bytes, expected {_NONCE_SIZE}"
+        )
     if leaf.sealed is None or ciphertext != leaf.sealed.ciphertext:
         raise InvalidLedgerError("payloads.ciphertext", "it is not the one that its leaf names")
     there = sorted((row.role, row.generation) for row in key)

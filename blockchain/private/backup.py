@@ -5,10 +5,12 @@ hand, of files in use, may lack what is still in a write-ahead log.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from eth_account.signers.local import LocalAccount
+from sqlalchemy import select
 
 from blockchain.durable_file import sync_folder, write_durably
 from blockchain.private.audit import Audited, audit
@@ -17,6 +19,7 @@ from blockchain.private.erasure import ErasureJournal
 from blockchain.private.errors import LedgerFileError
 from blockchain.private.files import LEDGER_FILE, SECRETS_FILE, LedgerFiles
 from blockchain.private.ledger import Ledger
+from blockchain.private.schema import blocks
 
 _PRIVATE: Final = 0o600
 _ASIDE: Final = ".restoring"
@@ -44,8 +47,15 @@ def back_up(ledger: Ledger, target: Path) -> None:
     sync_folder(target)
 
 
-def restore(folder: Path, source: Path, account: LocalAccount) -> Audited:
+def restore(
+    folder: Path,
+    source: Path,
+    account: LocalAccount,
+    accept: Callable[[Audited], None] = lambda _: None,
+) -> Audited:
     """Put a backup in a ledger's place, once it holds and holds nothing that was erased.
+
+    No other process may have the ledger open: it would go on writing to the file that was replaced.
 
     Parameters
     ----------
@@ -55,11 +65,14 @@ def restore(folder: Path, source: Path, account: LocalAccount) -> Audited:
         The backup's folder; nothing of it is changed.
     account : LocalAccount
         A member's.
+    accept : callable
+        Raises where the backup, as audited, is not to be taken: most often because more was
+        anchored than it holds (`blockchain.private.anchoring.check_anchor`).
 
     Returns
     -------
     Audited
-        The restored ledger. The caller holds it against the last anchor.
+        The restored ledger.
 
     Raises
     ------
@@ -74,23 +87,58 @@ def restore(folder: Path, source: Path, account: LocalAccount) -> Audited:
     with folder_lock(folder):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
-        for name in (LEDGER_FILE, SECRETS_FILE):
-            write_durably(aside / name, (source / name).read_bytes(), _PRIVATE)
-        journal = ErasureJournal(aside)
-        journal.merge(ErasureJournal(source), ErasureJournal(folder))
-        # Erases what the list names, and finishes what the backup had begun.
-        Ledger(aside, account).close()
-        checked = audit(aside, account)
-        files = LedgerFiles(aside)
-        files.secrets.checkpoint()
-        files.ledger.checkpoint()
-        files.close()
-        for name in (journal.path.name, SECRETS_FILE, LEDGER_FILE):
-            if not (aside / name).exists():
-                continue
-            for end in ("-wal", "-shm"):
-                (folder / f"{name}{end}").unlink(missing_ok=True)
-            (aside / name).replace(folder / name)
-        sync_folder(folder)
-        shutil.rmtree(aside)
+        try:
+            return _restore(folder, source, account, accept)
+        finally:
+            shutil.rmtree(aside)
+
+
+def _restore(
+    folder: Path, source: Path, account: LocalAccount, accept: Callable[[Audited], None]
+) -> Audited:
+    aside = folder / _ASIDE
+    for name in (LEDGER_FILE, SECRETS_FILE):
+        write_durably(aside / name, (source / name).read_bytes(), _PRIVATE)
+    # Brings an older version up to date.
+    LedgerFiles(aside).close()
+    accept(audit(aside, account))
+    journal = ErasureJournal(aside)
+    journal.merge(ErasureJournal(source), ErasureJournal(folder))
+    # Erases what the list names, and finishes what the backup had begun.
+    with Ledger(aside, account) as ledger:
+        if _genesis(folder) not in {None, _genesis(aside)}:
+            raise LedgerFileError(f"{source} is a backup of another ledger than {folder}")
+        numbers, positions = journal.unsaid(ledger.history)
+        if numbers or positions:
+            # Said again where the backup is from before it was said.
+            ledger.erase("erased-before", record_numbers=numbers, positions=positions)
+    checked = audit(aside, account)
+    files = LedgerFiles(aside)
+    files.secrets.checkpoint()
+    files.ledger.checkpoint()
+    files.close()
+    for name in (journal.path.name, SECRETS_FILE, LEDGER_FILE):
+        if not (aside / name).exists():
+            continue
+        for end in ("-wal", "-shm"):
+            (folder / f"{name}{end}").unlink(missing_ok=True)
+        (aside / name).replace(folder / name)
+    sync_folder(folder)
     return checked
+
+
+def _genesis(folder: Path) -> bytes | None:
+    """Return the root of a ledger's first block; None where that cannot be read."""
+    try:
+        files = LedgerFiles(folder, read_only=True)
+    except LedgerFileError:
+        return None
+    try:
+        with files.ledger.reading() as connection:
+            return connection.execute(
+                select(blocks.c.root).where(blocks.c.height == 0)
+            ).scalar_one_or_none()
+    except LedgerFileError:
+        return None
+    finally:
+        files.close()

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from blockchain.private import sealing
@@ -23,7 +23,7 @@ from blockchain.private.files import LedgerFiles
 from blockchain.private.history import History
 from blockchain.private.keyring import Keyring, entry_place, payload_place
 from blockchain.private.policy import Policy
-from blockchain.private.record_types import MembershipChange
+from blockchain.private.record_types import KeyRotation, MembershipChange
 from blockchain.private.schema import (
     blocks,
     entries,
@@ -35,6 +35,20 @@ from blockchain.private.schema import (
     witness,
 )
 from blockchain.typed_data import sign_digest
+
+# Laid out once: that takes longer than SQLite takes to do it.
+_INSERTS: Final = {
+    table: insert(table)
+    for table in (blocks, records, payloads, entries, keys, entry_secrets, role_keys)
+}
+_FROM_RECORD: Final = keys.c.record >= bindparam("first")
+_FROM_POSITION: Final = entry_secrets.c.position >= bindparam("first")
+_KEYS_LEFT: Final = select(keys.c.record).where(_FROM_RECORD).limit(1)
+_ENTRY_SECRETS_LEFT: Final = select(entry_secrets.c.position).where(_FROM_POSITION).limit(1)
+_DROP_KEYS: Final = delete(keys).where(_FROM_RECORD)
+_DROP_ENTRY_SECRETS: Final = delete(entry_secrets).where(_FROM_POSITION)
+_NEW: Final = upsert(witness)
+_TESTIFY: Final = _NEW.on_conflict_do_update(index_elements=["id"], set_=dict(_NEW.excluded))
 
 
 class BlockWriter:
@@ -77,6 +91,7 @@ class BlockWriter:
         now = max(int(time.time()), state.time)
         leaves, payload_rows, key_rows = [], [], []
         for number, draft in enumerate(drafts, start=first):
+            role = policy.role_to_write(self._account.address, draft.type)
             sealed = None
             if draft.payload is not None:
                 sealed, payload_row, sealed_keys = self._seal(policy, state.ledger, number, draft)
@@ -90,7 +105,7 @@ class BlockWriter:
                     type=draft.type,
                     time=now,
                     author=self._account.address,
-                    role=policy.role_to_write(self._account.address, draft.type),
+                    role=role,
                     body=None if draft.body is None else draft.body.checked(),
                     sealed=sealed,
                 )
@@ -108,6 +123,11 @@ class BlockWriter:
             author=self._account.address,
         )
         signature = sign_digest(block.digest(state.domain), self._account)
+        successors = {
+            draft.body.successor: policy.succeeded(self._account.address, draft.body)
+            for draft in drafts
+            if isinstance(draft.body, KeyRotation)
+        }
         added = {
             number: [entry.commitment for entry in draft.entries]
             for number, draft in enumerate(drafts, start=first)
@@ -118,15 +138,16 @@ class BlockWriter:
             raise RecordRefusedError(f"{error.field}: {error.detail}") from error
         new_entries = [entry for draft in drafts for entry in draft.entries]
         role_key_rows = [row for draft in drafts for row in self._role_keys(policy, draft)]
-        if key_rows or new_entries or role_key_rows:
+        written = key_rows or new_entries or role_key_rows or successors
+        if written or self._are_left(first, first_entry):
             with self._files.secrets.writing() as secrets:
-                # A writer that was killed before its block was there may have left some.
-                secrets.execute(delete(keys).where(keys.c.record >= first))
-                secrets.execute(
-                    delete(entry_secrets).where(entry_secrets.c.position >= first_entry)
-                )
+                secrets.execute(_DROP_KEYS, {"first": first})
+                secrets.execute(_DROP_ENTRY_SECRETS, {"first": first_entry})
                 _insert(secrets, keys, key_rows)
                 _insert(secrets, role_keys, role_key_rows)
+                # Nobody else may be there who could, and this key opens nothing afterwards.
+                for successor, after in successors.items():
+                    self._keyring.hand_over(secrets, after, successor)
                 _insert(secrets, entry_secrets, _encrypted(state, first_entry, new_entries))
                 self._testify(secrets, policy, before)
         insert_block(connection, block, signature, leaves, encoded)
@@ -139,6 +160,19 @@ class BlockWriter:
         rows = [{"position": i, **row} for i, row in enumerate(committed, start=first_entry)]
         _insert(connection, entries, rows)
         return [leaf.record for leaf in leaves]
+
+    def testify(self, state: History) -> None:
+        """Keep which block the ledger has, as is done with secrets; the caller has its lock."""
+        with self._files.secrets.writing() as secrets:
+            self._testify(secrets, state.members, {"height": state.height, "head": state.head})
+
+    def _are_left(self, record: int, position: int) -> bool:
+        """Whether there are secrets of what is not there: of a writer killed before its block."""
+        with self._files.secrets.reading() as secrets:
+            return any(
+                secrets.execute(query, {"first": first}).first()
+                for query, first in ((_KEYS_LEFT, record), (_ENTRY_SECRETS_LEFT, position))
+            )
 
     def _seal(
         self, policy: Policy, ledger: bytes, number: int, draft: Draft
@@ -160,6 +194,11 @@ class BlockWriter:
         """Seal the new keys that a change of members makes to those who will hold them."""
         if not isinstance(draft.body, MembershipChange):
             return []
+        made = {role: sealing.public_key(key).hex() for role, key in draft.role_keys.items()}
+        if made != {role: key.public for role, key in draft.body.role_keys.items()}:
+            raise RecordRefusedError(
+                "membership: role_keys: expected the private key of each, and no other"
+            )
         after = policy.with_member(draft.body.member)
         # The MAC is under the key that members share now.
         sealed_to = Policy(after.members, policy.role_keys, policy.rules)
@@ -174,8 +213,7 @@ class BlockWriter:
     def _testify(self, connection: Connection, policy: Policy, seen: dict[str, Any]) -> None:
         """Keep which block the ledger has: an older file that lacks it is told by that."""
         row = self._keyring.signed_row("witness", policy, {"id": 1, **seen})
-        statement = upsert(witness).values(row)
-        connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=row))
+        connection.execute(_TESTIFY, row)
 
 
 def insert_block(
@@ -187,7 +225,7 @@ def insert_block(
 ) -> None:
     """Write a block and its records' rows."""
     connection.execute(
-        insert(blocks),
+        _INSERTS[blocks],
         {
             "height": block.height,
             "version": block.version,
@@ -204,7 +242,7 @@ def insert_block(
         {"record": leaf.record, "block": block.height, "type": leaf.type, "leaf": content}
         for leaf, content in zip(leaves, encoded, strict=True)
     ]
-    connection.execute(insert(records), rows)
+    connection.execute(_INSERTS[records], rows)
 
 
 def _encrypted(state: History, first: int, added: Sequence[NewEntry]) -> list[dict[str, Any]]:
@@ -217,6 +255,6 @@ def _encrypted(state: History, first: int, added: Sequence[NewEntry]) -> list[di
     return rows
 
 
-def _insert(connection: Connection, table: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(insert(table), list(rows))
+        connection.execute(_INSERTS[table], list(rows))

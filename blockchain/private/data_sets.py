@@ -103,15 +103,15 @@ def commit(ledger: Ledger, source: str, records: Mapping[str, bytes]) -> Trainin
     EntryBarredError
         One of them was forgotten.
     """
-    back = barred(ledger, records)
-    if back:
-        raise EntryBarredError(
-            f"{len(back)} of the records were forgotten and must not come back: take them out of "
-            f"{source}"
-        )
     for _ in range(100):
         before = ledger.history
         seen = (len(before.data_sets), len(before.removed))
+        back = barred(ledger, records)
+        if back:
+            raise EntryBarredError(
+                f"{len(back)} of the records were forgotten and must not come back: take them out "
+                f"of {source}"
+            )
         standing = {
             entry.id: entry
             for entry in open_entries(ledger, "to commit to the training set")
@@ -132,8 +132,10 @@ def commit(ledger: Ledger, source: str, records: Mapping[str, bytes]) -> Trainin
             if (len(state.data_sets), len(state.removed)) != seen:
                 # Another process committed meanwhile.
                 continue
-            if state.data_sets and not added and not gone:
-                return TrainingSet(state.data_sets[-1].record, _positions(standing, gone, added, 0))
+            last = state.data_sets[-1] if state.data_sets else None
+            # Records may have been forgotten since: that is another set.
+            if last and not added and not gone and last.root == state.entries.root():
+                return TrainingSet(last.record, _positions(standing, gone, added, 0))
             first = state.entries.size
             drafts = _drafts(state, source, gone, added)
             number = writer.append(*drafts)[-1]

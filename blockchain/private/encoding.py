@@ -27,6 +27,7 @@ from blockchain.private.record_types import (
     Role,
     Slug,
     check_parts,
+    first_fault,
     read_body,
 )
 from blockchain.private.sealing import member_private_key, public_key
@@ -125,9 +126,7 @@ def read_leaf(encoded: bytes) -> Leaf:
     try:
         leaf = Leaf.model_validate_json(encoded)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "leaf"
-        raise RecordRefusedError(f"{where}: {first['msg']}") from None
+        raise RecordRefusedError(first_fault(error, "leaf")) from None
     if leaf.version != VERSION:
         raise RecordRefusedError(f"version: {leaf.version}, expected {VERSION}")
     check_parts(leaf.type, body=leaf.body is not None, payload=leaf.sealed is not None)

@@ -86,22 +86,42 @@ class ErasureJournal:
         there = _present(files, numbers, positions)
         if not any(there):
             return
-        leaves = {(line.kind, line.number): line.leaf for line in lines}
+        noted = {(line.kind, line.number, line.leaf) for line in lines}
         with files.ledger.reading() as connection:
             # Of another history of the same ledger, the same number is another record.
             rows = connection.execute(select(records.c.record, records.c.leaf))
             own = {
                 row.record
                 for row in rows
-                if leaves.get(("record", row.record)) == leaf_hash(row.leaf).hex()
+                if ("record", row.record, leaf_hash(row.leaf).hex()) in noted
             }
             committed = connection.execute(select(entries.c.position, entries.c.commitment))
             own_entries = {
                 row.position
                 for row in committed
-                if leaves.get(("entry", row.position)) == row.commitment.hex()
+                if ("entry", row.position, row.commitment.hex()) in noted
             }
-        wipe(files, sorted(own & there[0]), sorted(own_entries & there[1]))
+        still, still_entries = sorted(own & there[0]), sorted(own_entries & there[1])
+        if still or still_entries:
+            wipe(files, still, still_entries)
+
+    def unsaid(self, history: History) -> tuple[list[int], list[int]]:
+        """Return which records and entries are noted, and the ledger does not say are erased."""
+        noted = {(line.kind, line.number, line.leaf) for line in self._lines()}
+        numbers = [
+            number
+            for kind, number, leaf in sorted(noted)
+            if kind == "record" and number < history.size
+            if leaf == history.tree.leaf(number).hex() and number not in history.erased_records
+        ]
+        positions = [
+            position
+            for kind, position, leaf in sorted(noted)
+            if kind == "entry" and position < history.entries.size
+            if leaf == history.commitments[position].hex()
+            if position not in history.erased_entries
+        ]
+        return numbers, positions
 
     def _lines(self) -> list[_Line]:
         try:

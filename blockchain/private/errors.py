@@ -49,7 +49,9 @@ class InvalidLedgerError(LedgerError):
         self.record = record
         place = [] if block is None else [f"block {block}"]
         place += [] if record is None else [f"record {record}"]
-        super().__init__(f"{', '.join([*place, field])}: {detail}")
+        message = f"{', '.join([*place, field])}: {detail}"
+        # It may quote what somebody else wrote.
+        super().__init__("".join(sign if sign.isprintable() else "?" for sign in message))
 
 
 class RolledBackError(InvalidLedgerError):

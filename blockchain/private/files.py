@@ -9,13 +9,14 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
-from blockchain.private.database import Database
+from blockchain.private.database import Database, accessible
 from blockchain.private.encoding import Block, Leaf, ledger_id, read_leaf
 from blockchain.private.errors import (
     InvalidLedgerError,
@@ -32,6 +33,21 @@ LEDGER_FILE: Final = "ledger.sqlite"
 SECRETS_FILE: Final = "secrets.sqlite"
 
 _CHUNK: Final = 1000
+
+# Laid out once: that takes longer than SQLite takes to answer.
+_BLOCKS: Final = (
+    select(blocks).where(blocks.c.height >= bindparam("first")).order_by(blocks.c.height)
+)
+_RECORDS: Final = (
+    select(records.c.record, records.c.block, records.c.type, records.c.leaf)
+    .where(records.c.record >= bindparam("first"))
+    .order_by(records.c.record)
+)
+_COMMITTED: Final = (
+    select(entries.c.position, entries.c.commitment)
+    .where(entries.c.record == bindparam("record"))
+    .order_by(entries.c.position)
+)
 
 #: What `follow` tells of: a block that was applied, its records, and the policy it was under.
 Followed = Callable[[Block, Sequence[Leaf], Policy], None]
@@ -55,22 +71,26 @@ class LedgerFiles:
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
-        if not (folder / LEDGER_FILE).is_file():
-            raise LedgerFileError(
-                f"there is no ledger in {folder}: {LEDGER_FILE} is missing; restore it, if there "
-                "was one"
-            )
-        self.ledger = Database(folder / LEDGER_FILE, "ledger", read_only=read_only)
-        try:
+        with accessible(folder):
+            if not (folder / LEDGER_FILE).is_file():
+                raise LedgerFileError(
+                    f"there is no ledger in {folder}: {LEDGER_FILE} is missing; restore it, if "
+                    "there was one"
+                )
+        with ExitStack() as opened:
+            self.ledger = Database(folder / LEDGER_FILE, "ledger", read_only=read_only)
+            opened.callback(self.ledger.close)
             self.secrets = Database(folder / SECRETS_FILE, "secrets", read_only=read_only)
-        except BaseException:
-            self.ledger.close()
-            raise
+            opened.callback(self.secrets.close)
+            with self.secrets.reading() as connection:
+                #: The row of ``witness``, if any. Who reads the ledger after this finds its block,
+                #: whatever others write meanwhile.
+                self.witness: Any = _only(connection.execute(select(witness)).all())
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close both files."""
-        self.secrets.close()
-        self.ledger.close()
+        self._opened.close()
 
 
 def follow(
@@ -98,16 +118,10 @@ def follow(
     InvalidLedgerError
         Naming the first block and field that does not hold. The history is then of no more use.
     """
-    columns = (records.c.record, records.c.block, records.c.type, records.c.leaf)
-    rows = connection.execute(
-        select(*columns).where(records.c.record >= history.size).order_by(records.c.record),
-        execution_options={"yield_per": _CHUNK},
-    )
+    chunks = {"yield_per": _CHUNK}
+    rows = connection.execute(_RECORDS, {"first": history.size}, execution_options=chunks)
     following: Iterator[Any] = iter(rows)
-    known = connection.execute(
-        select(blocks).where(blocks.c.height >= history.height).order_by(blocks.c.height),
-        execution_options={"yield_per": _CHUNK},
-    )
+    known = connection.execute(_BLOCKS, {"first": history.height}, execution_options=chunks)
     for row in known:
         if below is not None and row.height >= below:
             return
@@ -150,17 +164,19 @@ def follow(
 
 def committed_by(connection: Connection, record: int) -> list[bytes]:
     """Return the commitments of the entries that a data-set record added, in order."""
-    rows = connection.execute(
-        select(entries.c.position, entries.c.commitment)
-        .where(entries.c.record == record)
-        .order_by(entries.c.position)
-    ).all()
+    rows = connection.execute(_COMMITTED, {"record": record}).all()
     for one, other in pairwise(rows):
         if other.position != one.position + 1:
             raise InvalidLedgerError(
                 "entries.position", f"{one.position} is followed by {other.position}", record=record
             )
     return [row.commitment for row in rows]
+
+
+def _only(rows: Sequence[Any]) -> Any:
+    if len(rows) > 1:
+        raise InvalidLedgerError("witness.id", f"{len(rows)} rows, expected one")
+    return rows[0] if rows else None
 
 
 def check_witness(files: LedgerFiles, history: History) -> None:
@@ -171,10 +187,11 @@ def check_witness(files: LedgerFiles, history: History) -> None:
     RolledBackError
         It lacks a block that it had.
     """
-    with files.secrets.reading() as connection:
-        seen = connection.execute(select(witness)).one_or_none()
+    seen = files.witness
     if seen is None:
         return
+    if seen.height < 0:
+        raise InvalidLedgerError("witness.height", f"{seen.height}, expected a height")
     if history.height < seen.height:
         raise RolledBackError(
             "height",

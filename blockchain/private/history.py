@@ -113,6 +113,8 @@ class History:
     void: dict[int, str] = field(default_factory=dict)
     #: Changes of the policy that count from a height on.
     scheduled: list[tuple[int, Leaf]] = field(default_factory=list)
+    #: Addresses that members went on under another key from.
+    retired: set[str] = field(default_factory=set)
     entries: GrowingTree = field(default_factory=GrowingTree)
     #: By position: what the entry commits to its record by, whether or not it is still in the set.
     commitments: list[bytes] = field(default_factory=list)
@@ -215,7 +217,7 @@ class History:
         read = [self._read(block, self.size + i, leaf) for i, leaf in enumerate(leaves)]
         if self.height == 0:
             self._begin(block, read)
-        self._check(block, signature, leaves)
+        head = self._check(block, signature, leaves)
         for leaf, encoded in zip(read, leaves, strict=True):
             try:
                 self._take(block, leaf, entries)
@@ -226,7 +228,7 @@ class History:
             self.tree.extend([leaf_hash(encoded)])
             self.types.append(leaf.type)
         self.height += 1
-        self.head = block.digest(self.domain)
+        self.head = head
         self.time = block.time
         self._change_policy()
         return read
@@ -256,8 +258,13 @@ class History:
             raise InvalidLedgerError(
                 "author", f"{block.author}, expected the organization {genesis.address}", block=0
             )
+        if leaves[0].role != Role.OPERATOR:
+            raise InvalidLedgerError(
+                "role", f"{leaves[0].role}, expected {Role.OPERATOR}", block=0, record=0
+            )
 
-    def _check(self, block: Block, signature: bytes, leaves: Sequence[bytes]) -> None:
+    def _check(self, block: Block, signature: bytes, leaves: Sequence[bytes]) -> bytes:
+        """Check all of a block but what its records say; its digest."""
         expected = {
             "version": VERSION,
             "ledger": self.ledger,
@@ -286,9 +293,11 @@ class History:
                 block=self.height,
             )
         try:
-            check_signer(block.digest(self.domain), signature, block.author)
+            digest = block.digest(self.domain)
+            check_signer(digest, signature, block.author)
         except (SignatureError, ValueError) as error:
             raise InvalidLedgerError("signature", str(error), block=self.height) from error
+        return digest
 
     def _take(self, block: Block, leaf: Leaf, entries: Callable[[int], Sequence[bytes]]) -> None:
         for name, found, expected in (
@@ -338,6 +347,8 @@ class History:
             raise RecordRefusedError(f"record {body.record} needs no endorsement")
         if any(body.member == address for address, _ in waiting.endorsers):
             raise RecordRefusedError(f"{body.member} stands behind record {body.record} already")
+        if body.role not in waiting.missing:
+            raise RecordRefusedError(f"record {body.record} lacks no {body.role}")
         waiting.endorsers.append((body.member, body.role))
         if not waiting.missing:
             del self.pending[body.record]
@@ -386,6 +397,9 @@ class History:
             # Its payload opens the entries, of which others may be there to stay.
             if self.types[number] == DataSet.record_type:
                 raise RecordRefusedError(f"records: {number} is a data set: erase its entries")
+            # Its payload bars what was forgotten from coming back.
+            if self.types[number] == Tombstone.record_type:
+                raise RecordRefusedError(f"records: {number} is a tombstone: it has to stay")
             if number in self.erased_records:
                 raise RecordRefusedError(f"records: {number} is erased already")
         for position in body.entries:
@@ -406,13 +420,20 @@ class History:
             body = leaf.part()
             try:
                 if isinstance(body, MembershipChange):
-                    self.policy = self.members.changed_by(body)
+                    self.policy = self._with_change(body)
                 elif isinstance(body, PolicyChange):
                     self.policy = self.members.ruled_by(body)
                 elif isinstance(body, KeyRotation):
                     self.policy = self.members.succeeded(leaf.author, body)
-            except (RecordRefusedError, KeyError) as error:
+                    self.retired.add(leaf.author)
+            except RecordRefusedError as error:
                 self.void[leaf.record] = str(error)
+
+    def _with_change(self, body: MembershipChange) -> Policy:
+        if body.member.address in self.retired:
+            # Said of a key before it was replaced, and endorsed after.
+            raise RecordRefusedError(f"membership: {body.member.address} was replaced by another")
+        return self.members.changed_by(body)
 
 
 def _shown(value: object) -> str:

@@ -101,6 +101,13 @@ class Keyring:
             )
         return found
 
+    def lacks(self, policy: Policy) -> bool:
+        """Whether a key that this member is to have under a policy was not taken up yet."""
+        return any(
+            self._address in policy.holders(role) and not self._has(role, key)
+            for role, key in policy.role_keys.items()
+        )
+
     # Payload keys
 
     def seal_payload_key(
@@ -161,6 +168,27 @@ class Keyring:
             rows.append(self.signed_row("role_keys", policy, row))
         return rows
 
+    def hand_over(self, connection: Connection, policy: Policy, successor: str) -> None:
+        """Give what is sealed to this member to the address that it goes on under.
+
+        Parameters
+        ----------
+        connection : Connection
+            To ``secrets.sqlite``, writing.
+        policy : Policy
+            With the successor.
+        successor : str
+            Its address.
+        """
+        self.load(connection)
+        # What a writer left that was killed before its block was there.
+        connection.execute(delete(role_keys).where(role_keys.c.holder == successor))
+        own = select(role_keys).where(role_keys.c.holder == self._address)
+        for row in connection.execute(own).all():
+            private = self._privates[row.role, row.generation][row.public]
+            handed = self.role_key_rows(policy, row.role, row.generation, private, [successor])
+            connection.execute(insert(role_keys), handed)
+
     def share(self, connection: Connection, policy: Policy) -> None:
         """Give each holder of a role the keys of it that this member has; drop those of others."""
         rows, dropped = self._shares(connection, policy)
@@ -195,13 +223,15 @@ class Keyring:
         for role, generation, public, holder in connection.execute(select(*columns)):
             having.setdefault((role, generation, public), set()).add(holder)
         rows, dropped = [], []
+        # Who has left, or waits for that key itself, cannot sign what it would share.
+        signs = self._has(EVERYBODY, policy.role_keys[EVERYBODY])
         for (role, generation, public), there in having.items():
             key = policy.role_keys.get(role)
             if key is None or generation > key.generation:
                 # Of a change that does not count yet.
                 continue
             holders = set(policy.holders(role))
-            private = self._privates.get((role, generation), {}).get(public)
+            private = self._privates.get((role, generation), {}).get(public) if signs else None
             lacking = sorted(holders - there)
             if lacking and private is None:
                 continue
@@ -233,7 +263,12 @@ class Keyring:
     ) -> None:
         """Make sure that a MAC is that of a row; `InvalidLedgerError` names its table."""
         privates = self._privates.get((EVERYBODY, generation), {}).values()
-        if not any(sealing.same(self._mac(private, kind, row), found) for private in privates):
+        try:
+            held = any(sealing.same(self._mac(private, kind, row), found) for private in privates)
+        except (TypeError, ValueError):
+            # A value that canonical JSON cannot hold.
+            held = False
+        if not held:
             raise InvalidLedgerError(f"{kind}.mac", "no member wrote this row so")
 
     def keyed_id(self, key: RoleKey, record_id: str) -> bytes:
@@ -247,6 +282,9 @@ class Keyring:
         return [
             sealing.keyed_id(sealing.suppression_key(private), record_id) for private in privates
         ]
+
+    def _has(self, role: str, key: RoleKey) -> bool:
+        return bytes.fromhex(key.public) in self._privates.get((role, key.generation), {})
 
     def _mac(self, private: bytes, kind: str, row: Mapping[str, CanonicalJSON]) -> bytes:
         key = self._mac_keys.get(private)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 from blockchain.private import sealing
 from blockchain.private.block_writer import BlockWriter
 from blockchain.private.drafts import Draft
-from blockchain.private.encoding import Leaf, endorsement_digest, read_leaf
+from blockchain.private.encoding import Leaf, endorsement_digest, member_of, read_leaf
 from blockchain.private.erasure import ErasureJournal, wipe
 from blockchain.private.errors import (
     ErasedError,
@@ -36,6 +36,7 @@ from blockchain.private.record_types import (
     Endorsement,
     Erased,
     ErasePending,
+    KeyRotation,
     Member,
     MembershipChange,
     Role,
@@ -81,6 +82,7 @@ class Ledger:
             self._writer = BlockWriter(self.files, account, self.keyring)
             self._exchange_keys()
             self._finish_erasures()
+            self._testify()
         except BaseException:
             self.files.close()
             raise
@@ -274,6 +276,11 @@ class Ledger:
         -------
         int
             Number of the record.
+
+        Raises
+        ------
+        RecordRefusedError
+            It could not count, as things are: it would leave no operator, for example.
         """
         with self._writing() as connection:
             policy = self._current.members
@@ -288,10 +295,38 @@ class Ledger:
                 for role, private in privates.items()
             }
             body = plain.model_copy(update={"role_keys": new_keys})
+            policy.changed_by(body)
             [number] = self._writer.write(
                 connection, self._current, [Draft(body, role_keys=privates)]
             )
         self._exchange_keys()
+        return number
+
+    def rotate_key(self, successor: LocalAccount) -> int:
+        """Go on under another key, which gets all that this one was given.
+
+        This object, and the key it was opened with, are a member's no longer.
+
+        Parameters
+        ----------
+        successor : LocalAccount
+            With the other key, which is no member's.
+
+        Returns
+        -------
+        int
+            Number of the record.
+
+        Raises
+        ------
+        RecordRefusedError
+            The other key is a member's already.
+        """
+        member = member_of(successor)
+        body = KeyRotation(
+            successor=member.address, encryption=member.encryption, proof=member.proof
+        )
+        [number] = self.append(Draft(body))
         return number
 
     def erase(
@@ -337,6 +372,10 @@ class Ledger:
         """Bring the state up to what the file holds now."""
         history, self._history = self._history or History(), None
         follow(connection, history)
+        if self.keyring.lacks(history.members):
+            # Others changed the members, and made new keys.
+            with self.files.secrets.reading() as secrets:
+                self.keyring.load(secrets)
         self._history = history
         return history
 
@@ -355,12 +394,25 @@ class Ledger:
 
     def _exchange_keys(self) -> None:
         """Take up the keys that are there for this member, and hand on those that others lack."""
+        policy = self.history.members
         with self.files.secrets.reading() as connection:
             self.keyring.load(connection)
-            must = self.keyring.must_share(connection, self.history.members)
+            must = self.keyring.must_share(connection, policy)
         if must:
-            with self.files.secrets.writing() as connection:
-                self.keyring.share(connection, self.history.members)
+            # While nobody writes a block: the keys of a rotation are there just before it is.
+            with self._writing(), self.files.secrets.writing() as connection:
+                self.keyring.share(connection, self._current.members)
+
+    def _testify(self) -> None:
+        """Say which block there is, where it is not said yet: the first version did not."""
+        state = self.history
+        if (
+            self.files.witness is None
+            and state.height > 1
+            and not self.keyring.lacks(state.members)
+        ):
+            with self._writing():
+                self._writer.testify(self._current)
 
     def _finish_erasures(self) -> None:
         """Carry out the erasures under way, as far as this member may say that they are done."""
@@ -407,6 +459,7 @@ class Ledger:
                 select(payloads).where(payloads.c.record == leaf.record)
             ).one_or_none()
         with self.files.secrets.reading() as connection:
+            self.keyring.load(connection)
             sealed = connection.execute(select(keys).where(keys.c.record == leaf.record)).all()
         if row is None or not sealed:
             raise InvalidLedgerError(

@@ -38,6 +38,7 @@ from blockchain.private.record_types import (
     Part,
     Signature,
     TrainingRun,
+    first_fault,
     read_payload,
 )
 from blockchain.typed_data import SignatureError, check_signer, sign_digest
@@ -179,13 +180,13 @@ def make_package(
         A record is not covered by the anchor, or an id is not known.
     """
     history = ledger.history
-    if history.tree.root(min(anchored.size, history.size)).hex() != anchored.root:
+    if anchored.size > history.size or history.tree.root(anchored.size).hex() != anchored.root:
         raise LedgerError(f"the anchor of size {anchored.size} is not of this ledger")
     entries = [_entry(ledger, history, one) for one in _chosen(ledger, record_ids, purpose)]
     wanted = {0, *numbers}
     for entry in entries:
         wanted |= {entry.data_set, *(() if entry.without is None else (entry.without,))}
-    wanted |= _training_runs(ledger, entries, purpose)
+    wanted |= _training_runs(ledger, history, entries, purpose)
     beyond = [number for number in sorted(wanted) if number >= anchored.size]
     if beyond:
         raise LedgerError(
@@ -225,11 +226,12 @@ def read_package(content: bytes) -> Shown:
     try:
         package = Package.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "package"
-        raise InvalidLedgerError(where, str(first["msg"])) from None
+        where, _, said = first_fault(error, "package").partition(": ")
+        raise InvalidLedgerError(where, said) from None
     unsigned = package.model_dump(mode="json", exclude={"signature"})
     try:
+        if package.encoded() != content:
+            raise InvalidLedgerError("package", "not in canonical form")
         check_signer(hash_json(unsigned), bytes.fromhex(package.signature), package.discloser)
     except (SignatureError, TypeError, ValueError) as error:
         raise InvalidLedgerError("signature", str(error)) from error
@@ -296,14 +298,16 @@ def _is_without(history: History, known: CommittedSet, position: int) -> bool:
     return position < known.size and buried is not None and buried < known.record
 
 
-def _training_runs(ledger: Ledger, entries: Sequence[DisclosedEntry], purpose: str) -> set[int]:
+def _training_runs(
+    ledger: Ledger, history: History, entries: Sequence[DisclosedEntry], purpose: str
+) -> set[int]:
     """Return the last training run on a set with each entry, and the first on one without."""
     if not entries or not ledger.may_read(TrainingRun.record_type):
         return set()
     numbers = [
         leaf.record
         for leaf in ledger.leaves(TrainingRun.record_type)
-        if ledger.status(leaf.record) != "erased"
+        if leaf.record not in history.erased_records
     ]
     runs = [
         (opened.leaf.record, opened.payload.data_set)
@@ -312,7 +316,8 @@ def _training_runs(ledger: Ledger, entries: Sequence[DisclosedEntry], purpose: s
     ]
     found = set()
     for entry in entries:
-        on_it = [record for record, data_set in runs if data_set <= entry.data_set]
+        first = next(known for known in history.data_sets if entry.position < known.size)
+        on_it = [record for record, data_set in runs if first.record <= data_set <= entry.data_set]
         after = [
             record
             for record, data_set in runs
@@ -325,9 +330,9 @@ def _training_runs(ledger: Ledger, entries: Sequence[DisclosedEntry], purpose: s
 def _record(
     ledger: Ledger, history: History, number: int, size: int, purpose: str
 ) -> DisclosedRecord:
-    proof = _hexed(history.tree.inclusion_proof(number, size))
     leaf = ledger.leaf(number)
-    if leaf.sealed is None or history.status(number) == "erased":
+    proof = _hexed(history.tree.inclusion_proof(number, size))
+    if leaf.sealed is None or number in history.erased_records:
         return DisclosedRecord(leaf=leaf.encoded().decode(), proof=proof, payload=None, salt=None)
     if leaf.type == DataSet.record_type:
         # Its payload opens every entry.
@@ -373,11 +378,11 @@ def _checked_leaf(package: Package, record: DisclosedRecord) -> Leaf:
 
 
 def _checked_payload(leaf: Leaf, record: DisclosedRecord) -> Part | None:
-    if record.payload is None:
+    if record.payload is None and record.salt is None:
         return None
-    if leaf.sealed is None or record.salt is None:
+    if leaf.sealed is None or record.payload is None or record.salt is None:
         raise InvalidLedgerError(
-            "payload", "it has none, or the salt is missing", record=leaf.record
+            "payload", "it has none, or one of payload and salt is missing", record=leaf.record
         )
     try:
         content = canonical_json(record.payload)
@@ -414,6 +419,10 @@ def _check_entry(entry: DisclosedEntry, leaves: dict[int, Leaf]) -> None:
                 "without", f"record {entry.without} is older than {entry.data_set}"
             )
         _check_in_set(entry, leaves, entry.without, TOMBSTONE_LEAF, entry.proof_without)
+    elif entry.proof_without:
+        raise InvalidLedgerError(
+            "proof_without", f"entry {entry.position} is stated to be in every data set since"
+        )
 
 
 def _check_in_set(

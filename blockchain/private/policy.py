@@ -103,8 +103,10 @@ class Policy:
             raise RecordRefusedError(f"genesis: role_keys: expected {', '.join(_key_names())}")
         check_rules(genesis.rules)
         policy = cls(members, genesis.role_keys, genesis.rules)
-        if not policy.with_role(Role.OPERATOR):
-            raise RecordRefusedError("genesis: members: expected an operator")
+        if Role.OPERATOR not in policy.roles_of(genesis.address):
+            raise RecordRefusedError(
+                f"genesis: members: expected the organization {genesis.address} as an operator"
+            )
         return policy
 
     @cached_property
@@ -232,6 +234,8 @@ class Policy:
 
     def succeeded(self, author: str, change: KeyRotation) -> "Policy":
         """Return the policy with a member under another key; `RecordRefusedError` if taken."""
+        if author not in self.members:
+            raise RecordRefusedError(f"key-rotation: {author} is no member any more")
         if change.successor in self.members:
             raise RecordRefusedError(f"key-rotation: {change.successor} is a member already")
         successor = Member(
@@ -275,6 +279,9 @@ def check_rules(rules: Rules) -> None:
             raise RecordRefusedError(
                 f"rules: writers.{record_type}: nobody: nothing could ever be changed"
             )
+    for record_type, roles in rules.readers.items():
+        if not roles:
+            raise RecordRefusedError(f"rules: readers.{record_type}: nobody: its key would be lost")
     for record_type in ("endorsement", "erased", "reads", "key-rotation"):
         if rules.endorsements.get(record_type):
             raise RecordRefusedError(

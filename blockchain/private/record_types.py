@@ -10,11 +10,19 @@ lower-case hexadecimal, and a float is the text of `float.hex` (`blockchain.cano
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from eth_utils.address import is_checksum_address
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from blockchain.canonical import canonical_float, canonical_json
 from blockchain.private.errors import RecordRefusedError
@@ -34,8 +42,12 @@ class Role(StrEnum):
     OFFICER = "data-protection-officer"
 
 
+#: The same few members' addresses come in every record.
+_is_checksummed: Final = lru_cache(maxsize=1024)(is_checksum_address)
+
+
 def _checksummed(value: str) -> str:
-    if not is_checksum_address(value):
+    if not _is_checksummed(value):
         raise ValueError("expected an address with its checksum (EIP-55)")
     return value
 
@@ -44,7 +56,7 @@ def _real(value: str) -> str:
     try:
         canonical = canonical_float(float.fromhex(value))
     except (ValueError, OverflowError):
-        canonical = ""
+        canonical = None
     if value != canonical:
         raise ValueError("expected a finite number as float.hex writes it")
     return value
@@ -60,6 +72,7 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
 Address = Annotated[str, AfterValidator(_checksummed)]
 Number = Annotated[int, Field(ge=0, lt=_INTEGER_LIMIT)]
+Integer = Annotated[int, Field(gt=-_INTEGER_LIMIT, lt=_INTEGER_LIMIT)]
 Numbers = Annotated[tuple[Number, ...], AfterValidator(_ascending)]
 Real = Annotated[str, Field(max_length=32), AfterValidator(_real)]
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -302,7 +315,7 @@ class TrainingRun(Part):
     task: Hash
     run: Text
     round: Number
-    configuration: dict[Slug, str | int | bool]
+    configuration: dict[Slug, str | Integer | bool]
     seed: Number
     data_set: Number
     drawn: Numbers
@@ -346,6 +359,15 @@ class AgentDecision(Part):
     probabilities: tuple[Real, ...]
     action: Number
     tables: Hash
+
+    @model_validator(mode="after")
+    def _one_of_each_action(self) -> Self:
+        count = len(self.actions)
+        if not len(self.permitted) == len(self.probabilities) == count:
+            raise ValueError("permitted, probabilities: expected one for each of the actions")
+        if self.action >= count:
+            raise ValueError(f"action: expected one of {count}, from 0")
+        return self
 
 
 class AgentReward(Part):
@@ -447,6 +469,12 @@ class UnlearningRequest(Part):
     positions: Numbers
     salt: Hash
     deadline: Number
+
+    @model_validator(mode="after")
+    def _positions_where_records_are_named(self) -> Self:
+        if bool(self.positions) != (self.scope == "records"):
+            raise ValueError("positions: expected some for the scope records, none for another")
+        return self
 
 
 class UnlearningEvidence(Part):
@@ -615,6 +643,23 @@ def check_parts(record_type: str, *, body: bool, payload: bool) -> None:
             )
 
 
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Say in one line where a model was refused first, and why.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Pydantic's.
+    whole : str
+        What the model is, for a fault that is not in one of its fields.
+    """
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(step) for step in first["loc"]) or whole
+    # Names of surplus fields come from whoever wrote it.
+    shown = "".join(sign if sign.isprintable() else "?" for sign in where[:80])
+    return f"{shown}: {first['msg']}"
+
+
 def _read(models: Mapping[str, type[Part]], record_type: str, encoded: bytes, what: str) -> Part:
     model = models.get(record_type)
     if model is None:
@@ -626,9 +671,7 @@ def _read(models: Mapping[str, type[Part]], record_type: str, encoded: bytes, wh
     try:
         part = model.model_validate_json(encoded)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or what
-        raise RecordRefusedError(f"{record_type}: {where}: {first['msg']}") from None
+        raise RecordRefusedError(f"{record_type}: {first_fault(error, what)}") from None
     if part.canonical() != encoded:
         raise RecordRefusedError(f"{record_type}: its {what} is not in canonical form")
     return part

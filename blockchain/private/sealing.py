@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -95,8 +96,7 @@ def unseal(private: bytes, sealed: bytes, context: bytes) -> bytes:
         It was sealed to another key or for another place, or was altered.
     """
     try:
-        key = X25519PrivateKey.from_private_bytes(private)
-        return bytes(_SUITE.decrypt(sealed, key, info=context))
+        return bytes(_SUITE.decrypt(sealed, _loaded(private), info=context))
     except (InvalidTag, ValueError) as error:
         raise SealError("it was sealed to another key, or altered") from error
 
@@ -139,6 +139,10 @@ def same(one: bytes, other: bytes) -> bool:
 def keyed_id(key: bytes, record_id: str) -> bytes:
     """Recognize an id without holding it: HMAC-SHA256 under the suppression key, 32 bytes."""
     return hmac.new(key, record_id.encode(), hashlib.sha256).digest()
+
+
+#: Loading a key derives its public one: each is used for many payloads.
+_loaded: Final = lru_cache(maxsize=64)(X25519PrivateKey.from_private_bytes)
 
 
 def _derived(secret: bytes, info: bytes) -> bytes:

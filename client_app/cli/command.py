@@ -14,6 +14,7 @@ from client_app.cli import (
     challenge,
     generation,
     keys,
+    ledger,
     members,
     rewards,
     run,
@@ -39,6 +40,7 @@ app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
 app.add_typer(keys.app, name="keys")
+app.add_typer(ledger.app, name="ledger")
 
 
 def _version(wanted: bool) -> None:
@@ -76,6 +78,7 @@ def _exit(number: int, _: FrameType | None) -> None:
 def _expected_errors() -> tuple[type[Exception], ...]:
     # Looked up only when something was raised: importing these costs seconds.
     from blockchain.errors import ChainError
+    from blockchain.private.errors import LedgerError
     from client_app.cli.local_superlink import SuperLinkError
     from client_app.key_rotation import RotationError
     from llm.adapters import AdapterError
@@ -89,6 +92,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
     return (
         ChainError,
+        LedgerError,
         SuperLinkError,
         AdapterError,
         BaseModelError,

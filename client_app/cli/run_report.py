@@ -53,7 +53,12 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
     console.print(f"adapter: {summary['adapter']}", highlight=False, soft_wrap=True)
     console.print(f"log: {summary['log']}", highlight=False, soft_wrap=True)
-    console.print("`foedus verify` checks the run against the chain", highlight=False)
+    console.print(
+        "`foedus verify` checks the run against the chain, `foedus ledger verify` the "
+        "organizations' private ledgers",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _share(value: float | None) -> str:
