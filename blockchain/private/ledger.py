@@ -7,7 +7,7 @@ writer replaces, and never a record that nothing opens.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -82,6 +82,7 @@ class Ledger:
             self._writer = BlockWriter(self.files, account, self.keyring)
             self._exchange_keys()
             self._finish_erasures()
+            self._say_again()
             self._testify()
         except BaseException:
             self.files.close()
@@ -431,6 +432,24 @@ class Ledger:
                     raise
             except NotPermittedError:
                 return
+
+    def _say_again(self) -> None:
+        """Say of what the journal names that it is erased, where an older file was put back.
+
+        Only what needs no endorsement, by a member that may; the payloads are gone already.
+        """
+        state = self.history
+        numbers, positions = self._journal.unsaid(state)
+        if not numbers and not positions:
+            return
+        own = state.members.roles_of(self.account.address)
+        if not set(own) & set(state.members.rules.writers[ErasePending.record_type]):
+            return
+        if state.members.rules.endorsements.get(ErasePending.record_type):
+            return
+        with suppress(RecordRefusedError):
+            # Another process may have said so meanwhile.
+            self.erase("erased-before", record_numbers=numbers, positions=positions)
 
     def _checked(self, state: History, number: int) -> bool:
         if not 0 <= number < state.size:

@@ -246,7 +246,11 @@ def read_package(content: bytes) -> Shown:
         if payload is not None:
             payloads[leaf.record] = payload
     _check_genesis(package, leaves)
+    positions: set[int] = set()
     for entry in package.entries:
+        if entry.position in positions:
+            raise InvalidLedgerError("entries", f"entry {entry.position} is there twice")
+        positions.add(entry.position)
         _check_entry(entry, leaves)
     return Shown(package, leaves, payloads)
 
