@@ -9,7 +9,8 @@ import pytest
 from blockchain.private import data_sets
 from blockchain.private.drafts import Draft
 from blockchain.private.files import LEDGER_FILE
-from blockchain.private.package import AnchoredRoot, make_package
+from blockchain.private.package import AnchoredRoot
+from blockchain.private.package_making import make_package
 from client_app.ledger_opening import open_ledger
 from strategies.home import ledger_folder, organization_folder
 from strategies.run_archive import RunArchive

@@ -14,7 +14,8 @@ from blockchain.private.drafts import Draft
 from blockchain.private.encoding import member_of
 from blockchain.private.errors import InvalidLedgerError, LedgerError, NotPermittedError
 from blockchain.private.ledger import Ledger
-from blockchain.private.package import AnchoredRoot, make_package, read_package
+from blockchain.private.package import AnchoredRoot, read_package
+from blockchain.private.package_making import make_package
 from blockchain.private.record_types import PAYLOADS, Role
 from blockchain.typed_data import sign_digest
 from tests.ledger_cases import (

@@ -42,7 +42,8 @@ def package(
     """
     from blockchain.durable_file import write_durably
     from blockchain.merkle import organization_id
-    from blockchain.private.package import AnchoredRoot, make_package
+    from blockchain.private.package import AnchoredRoot
+    from blockchain.private.package_making import make_package
     from strategies.run_chain import open_reading_chain
 
     settings = settings_at(home)
