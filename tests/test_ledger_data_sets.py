@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from blockchain import transparency_log
 from blockchain.private import data_sets
 from blockchain.private.audit import audit
+from blockchain.private.drafts import Draft
 from blockchain.private.encoding import TOMBSTONE_LEAF, entry_commitment
 from blockchain.private.errors import EntryBarredError, LedgerError, NotPermittedError
 from blockchain.private.ledger import Ledger
-from tests.ledger_cases import OFFICER, OPERATOR, found_ledger
+from tests.ledger_cases import OFFICER, OPERATOR, found_ledger, training_run
 
 SOURCE = "records.csv"
 REQUEST = bytes([7]) * 32
@@ -287,3 +288,18 @@ def test_a_record_forgotten_while_another_commits_does_not_come_back(ledger, mon
         data_sets.commit(ledger, SOURCE, content("a", "b", "c"))
     assert not left
     assert set(standing(ledger)) == {"a"}
+
+
+def test_one_block_is_written_under_the_lock_and_no_second_one(ledger):
+    size = ledger.history.size
+    with (
+        pytest.raises(LedgerError, match="a second one needs another"),
+        ledger.decided() as writer,
+    ):
+        writer.append(Draft(payload=training_run(1)))
+        writer.append(Draft(payload=training_run(2)))
+    # Refused, the first is not there either, and the ledger goes on.
+    assert ledger.history.size == size
+    ledger.append(Draft(payload=training_run(3)))
+    assert ledger.history.size == size + 1
+    audit(ledger.folder, OPERATOR)

@@ -191,6 +191,7 @@ def test_an_officer_may_erase(made, copy):
 
 def test_the_note_beside_the_ledger_names_leaves_by_number_and_hash_alone(copy):
     erase(copy)
+    assert (copy / JOURNAL).stat().st_mode & 0o777 == 0o600
     lines = [json.loads(line) for line in (copy / JOURNAL).read_text().splitlines()]
     assert [(line["kind"], line["number"]) for line in lines] == [
         ("record", 2),

@@ -22,6 +22,7 @@ from blockchain.private.record_types import ErasePending
 from blockchain.private.schema import entries, entry_secrets, keys, payloads, records
 
 _CHUNK: Final = 500
+_PRIVATE: Final = 0o600
 
 
 class _Line(BaseModel):
@@ -65,6 +66,8 @@ class ErasureJournal:
         if not new:
             return
         is_new = not self.path.exists()
+        if is_new:
+            self.path.touch(_PRIVATE)
         with self.path.open("ab+") as file:
             # What a kill cut short goes.
             file.seek(0)

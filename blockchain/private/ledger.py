@@ -18,10 +18,7 @@ from blockchain.private.block_writer import BlockWriter
 from blockchain.private.drafts import Draft
 from blockchain.private.encoding import endorsement_digest, member_of
 from blockchain.private.erasure import wipe
-from blockchain.private.errors import (
-    NotPermittedError,
-    RecordRefusedError,
-)
+from blockchain.private.errors import LedgerError, NotPermittedError, RecordRefusedError
 from blockchain.private.history import History
 from blockchain.private.open_ledger import OpenLedger
 from blockchain.private.record_types import (
@@ -312,6 +309,7 @@ class Writer:
     def __init__(self, ledger: Ledger, connection: Connection) -> None:
         self._ledger = ledger
         self._connection = connection
+        self._written = False
 
     @property
     def history(self) -> History:
@@ -319,5 +317,14 @@ class Writer:
         return self._ledger._current
 
     def append(self, *drafts: Draft) -> list[int]:
-        """Write records in one block (`Ledger.append`); there once the lock is let go."""
+        """Write records in one block (`Ledger.append`); there once the lock is let go.
+
+        Raises
+        ------
+        LedgerError
+            A block was written already: the second's secrets would be on the disk before the first.
+        """
+        if self._written:
+            raise LedgerError("one block is written under the lock; a second one needs another")
+        self._written = True
         return self._ledger._writer.write(self._connection, self.history, drafts)
