@@ -290,14 +290,16 @@ def test_a_record_forgotten_while_another_commits_does_not_come_back(ledger, mon
     assert set(standing(ledger)) == {"a"}
 
 
-def test_one_block_is_written_under_the_lock_and_no_second_one(ledger):
-    size = ledger.history.size
-    with (
-        pytest.raises(LedgerError, match="a second one needs another"),
-        ledger.decided() as writer,
-    ):
+def written_twice(ledger):
+    with ledger.decided() as writer:
         writer.append(Draft(payload=training_run(1)))
         writer.append(Draft(payload=training_run(2)))
+
+
+def test_one_block_is_written_under_the_lock_and_no_second_one(ledger):
+    size = ledger.history.size
+    with pytest.raises(LedgerError, match="a second one needs another"):
+        written_twice(ledger)
     # Refused, the first is not there either, and the ledger goes on.
     assert ledger.history.size == size
     ledger.append(Draft(payload=training_run(3)))
