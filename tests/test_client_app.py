@@ -7,6 +7,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 import client_app.organization
+from blockchain.merkle import organization_id
 from client_app.app import OrganizationError, app
 from strategies import protocol
 from strategies.reply_errors import error_of
@@ -75,6 +76,14 @@ def test_a_round_is_answered_with_an_update(settings, coordinator):
         protocol.OPENING,
         protocol.METRICS,
     }
+
+
+def test_a_node_says_itself_how_often_its_ledger_is_anchored(settings, coordinator):
+    anchors = coordinator.chain.anchors
+    before = anchors.last(organization_id("shop")).size
+    where = context(settings, **{"anchor-interval": 0})
+    assert not ask(protocol.TRAIN, coordinator.message(), where).has_error()
+    assert anchors.last(organization_id("shop")).size == before
 
 
 def test_a_message_for_another_organization_is_refused(settings, coordinator):
