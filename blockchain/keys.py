@@ -119,29 +119,38 @@ def _create(keystore: Path, passphrase: Path) -> None:
     write_durably(keystore, json.dumps(encrypted), _PRIVATE)
 
 
-@functools.lru_cache(maxsize=64)
 def _decrypted(keystore: str, passphrase: str, path: str) -> LocalAccount:
-    """Open a keystore; half a second of scrypt, hence once for each content."""
     try:
-        document = json.loads(keystore)
-        _check_strength(document, path)
-        key = Account.decrypt(document, passphrase)
+        return _account_in(keystore, passphrase)
+    except _WeakKeystoreError as error:
+        raise KeyFileError(f"{path}{error}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise KeyFileError(f"{path} is no keystore that its passphrase file opens") from error
-    account: LocalAccount = Account.from_key(key)
+
+
+class _WeakKeystoreError(Exception):
+    """What is said of the file after its path."""
+
+
+@functools.lru_cache(maxsize=64)
+def _account_in(keystore: str, passphrase: str) -> LocalAccount:
+    """Open a keystore; half a second of scrypt, hence once for each content, wherever it lies."""
+    document = json.loads(keystore)
+    _check_strength(document)
+    account: LocalAccount = Account.from_key(Account.decrypt(document, passphrase))
     return account
 
 
-def _check_strength(document: dict[str, Any], path: str) -> None:
+def _check_strength(document: dict[str, Any]) -> None:
     crypto = document["crypto"]
     if crypto["kdf"] != "scrypt":
-        raise KeyFileError(f"{path} derives its key by {crypto['kdf']!r}, expected scrypt")
+        raise _WeakKeystoreError(f" derives its key by {crypto['kdf']!r}, expected scrypt")
     for name, (lowest, highest) in _SCRYPT_BOUNDS.items():
         value = crypto["kdfparams"][name]
         if type(value) is not int or not lowest <= value <= highest:
-            raise KeyFileError(
-                f"{path}: scrypt {name} is {value!r}, expected {lowest} to {highest}: "
-                "encrypt the key again"
+            raise _WeakKeystoreError(
+                f": scrypt {name} is {value!r}, expected {lowest} to {highest}: encrypt the key "
+                "again"
             )
 
 
