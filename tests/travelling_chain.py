@@ -1,5 +1,6 @@
 """A real chain whose clock the tests can turn, and keystores of the accounts that they know."""
 
+import functools
 import json
 import secrets
 import shutil
@@ -49,10 +50,16 @@ class TravellingChain:
 
 def store_key(folder: Path, keystore: str, key: bytes) -> None:
     """Write a keystore as `blockchain.keys` does."""
-    secret = secrets.token_urlsafe(32)
+    secret, encrypted = _encrypted(key)
     write_durably(folder / f"{keystore}.passphrase", secret, 0o600)
-    encrypted = Account.encrypt(key, secret, iterations=2**17)
-    write_durably(folder / f"{keystore}.json", json.dumps(encrypted), 0o600)
+    write_durably(folder / f"{keystore}.json", encrypted, 0o600)
+
+
+@functools.cache
+def _encrypted(key: bytes) -> tuple[str, str]:
+    """Encrypt a key; half a second of scrypt, hence once for all homes of a test session."""
+    secret = secrets.token_urlsafe(32)
+    return secret, json.dumps(Account.encrypt(key, secret, iterations=2**17))
 
 
 @pytest.fixture(scope="module")
