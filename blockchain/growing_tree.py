@@ -6,12 +6,9 @@ size about ``log2(size)``; 64 bytes a leaf in memory. Nothing of it is ever stor
 from the leaves, for a stored hash would hide a changed leaf.
 """
 
-import hashlib
 from collections.abc import Iterable
 
-from blockchain.transparency_log import EMPTY_ROOT
-
-_NODE_PREFIX = b"\x01"
+from blockchain.transparency_log import EMPTY_ROOT, parent_hash
 
 
 class GrowingTree:
@@ -58,7 +55,7 @@ class GrowingTree:
             if index >= len(self._levels[height]):
                 return
             below = self._levels[height - 1]
-            self._levels[height][index] = _parent(below[2 * index], below[2 * index + 1])
+            self._levels[height][index] = parent_hash(below[2 * index], below[2 * index + 1])
 
     def root(self, size: int | None = None) -> bytes:
         """Root over the first `size` leaves (all, unless told otherwise), 32 bytes.
@@ -109,7 +106,7 @@ class GrowingTree:
             height += 1
             if height == len(self._levels):
                 self._levels.append([])
-            self._levels[height].append(_parent(left, right))
+            self._levels[height].append(parent_hash(left, right))
 
     def _node(self, start: int, size: int) -> bytes:
         """Root over `size` leaves from `start`, which is a multiple of the next power of two."""
@@ -117,7 +114,7 @@ class GrowingTree:
             height = size.bit_length() - 1
             return self._levels[height][start >> height]
         left = _left_size(size)
-        return _parent(self._node(start, left), self._node(start + left, size - left))
+        return parent_hash(self._node(start, left), self._node(start + left, size - left))
 
     def _path(self, index: int, start: int, size: int) -> list[bytes]:
         if size == 1:
@@ -149,7 +146,3 @@ class GrowingTree:
 def _left_size(size: int) -> int:
     """Return the largest power of two below `size` (RFC 9162, section 2.1.1)."""
     return 1 << (size - 1).bit_length() - 1
-
-
-def _parent(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(_NODE_PREFIX + left + right).digest()

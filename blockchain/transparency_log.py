@@ -111,10 +111,10 @@ def verify_inclusion(
         if last == 0:
             return False
         if node & 1 or node == last:
-            current = _parent(sibling, current)
+            current = parent_hash(sibling, current)
             node, last = _up_to_a_right_child(node, last)
         else:
-            current = _parent(current, sibling)
+            current = parent_hash(current, sibling)
         node, last = node >> 1, last >> 1
     return last == 0 and current == root
 
@@ -154,10 +154,10 @@ def verify_consistency(
         if last == 0:
             return False
         if node & 1 or node == last:
-            old, new = _parent(sibling, old), _parent(sibling, new)
+            old, new = parent_hash(sibling, old), parent_hash(sibling, new)
             node, last = _up_to_a_right_child(node, last)
         else:
-            new = _parent(new, sibling)
+            new = parent_hash(new, sibling)
         node, last = node >> 1, last >> 1
     return last == 0 and old == old_root and new == new_root
 
@@ -178,11 +178,12 @@ def _siblings(level: list[bytes], index: int) -> Iterator[bytes]:
 
 
 def _parents(level: list[bytes]) -> list[bytes]:
-    pairs = [_parent(left, right) for left, right in zip(level[::2], level[1::2], strict=False)]
+    pairs = [parent_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)]
     return [*pairs, level[-1]] if len(level) % 2 else pairs
 
 
-def _parent(left: bytes, right: bytes) -> bytes:
+def parent_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node, ``SHA-256(0x01 || left || right)``: 32 bytes (section 2.1.1)."""
     return hashlib.sha256(_NODE_PREFIX + left + right).digest()
 
 

@@ -84,11 +84,7 @@ def training_ids(ledger: Ledger, count: int) -> list[str]:
         for entry in open_entries(ledger, purpose)
         if entry.position not in removed
     }
-    readable = [
-        leaf.record
-        for leaf in ledger.leaves(TrainingRun.record_type)
-        if ledger.status(leaf.record) != "erased"
-    ]
+    readable = ledger.payloads_left(TrainingRun.record_type)
     drawn = [
         position
         for opened in ledger.read_all(readable, purpose)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from eth_account.signers.local import LocalAccount
 
 from blockchain.canonical import canonical_float, hash_json
+from blockchain.errors import ChainError
 from blockchain.private import data_sets
 from blockchain.private.anchoring import OutboxRow, anchor
 from blockchain.private.data_sets import TrainingSet
@@ -139,7 +140,9 @@ class OwnLedger:
             Number of the record.
         """
         height = self._chain.height()
-        seen = self._chain.block_hash(height) or bytes(32)
+        seen = self._chain.block_hash(height)
+        if seen is None:
+            raise ChainError(f"block {height} left the chain while it was looked at: try again")
         verified = ReceiptVerification(
             task=task.hex(),
             round=receipt.round,

@@ -19,7 +19,6 @@ from blockchain.private.encoding import (
     ciphertext_hash,
     endorsement_digest,
     entry_commitment,
-    leaf_hash,
     ledger_domain,
     ledger_id,
     member_key_digest,
@@ -28,6 +27,7 @@ from blockchain.private.encoding import (
 )
 from blockchain.private.policy import DEFAULT_RULES, EVERYBODY, Policy
 from blockchain.private.record_types import PAYLOADS, TYPES, Genesis, Part, Role, RoleKey
+from blockchain.transparency_log import leaf_hash
 from blockchain.typed_data import sign_digest
 from tests.ledger_cases import AUDITOR, OFFICER, OPERATOR, digest
 from tests.test_ledger_records import BODY_SAMPLES, PAYLOAD_SAMPLES

@@ -21,7 +21,6 @@ from blockchain.private.encoding import (
     ciphertext_hash,
     endorsement_digest,
     entry_commitment,
-    leaf_hash,
     ledger_domain,
     ledger_id,
     member_key_digest,
@@ -31,6 +30,7 @@ from blockchain.private.encoding import (
 )
 from blockchain.private.policy import DEFAULT_RULES, Policy
 from blockchain.private.record_types import Role, RoleKey
+from blockchain.transparency_log import leaf_hash
 from blockchain.typed_data import Domain, SignatureError, check_signer, sign_digest
 from tests.ledger_cases import AUDITOR, OFFICER, OPERATOR, STRANGER
 from tests.make_ledger_vectors import DOMAIN, GENESIS, LEDGER, VECTORS, block, leaves, vectors

@@ -205,7 +205,7 @@ def test_the_note_beside_the_ledger_names_leaves_by_number_and_hash_alone(copy):
         history.tree.leaf(3).hex(),
         history.commitments[1].hex(),
     ]
-    assert all(set(line) == {"kind", "number", "leaf"} for line in lines)
+    assert all(set(line) == {"kind", "number", "leaf", "generation", "mac"} for line in lines)
 
 
 # What is refused
@@ -471,6 +471,29 @@ def test_an_altered_list_of_erasures_is_refused_in_one_line(copy, alter):
         Ledger(copy, OPERATOR)
     path.write_text(text)
     Ledger(copy, OPERATOR).close()
+
+
+@pytest.mark.parametrize("mac", ["00" * 32, None])
+def test_the_ledger_never_says_of_what_no_member_noted_that_it_was_erased(copy, mac):
+    erase(copy)
+    noted = json.loads(journal_lines(copy)[0])
+    with Ledger(copy, OPERATOR) as ledger:
+        leaf, size = ledger.history.tree.leaf(KEPT).hex(), ledger.history.size
+    forged = {**noted, "number": KEPT, "leaf": leaf, "mac": mac or noted["mac"]}
+    with (copy / JOURNAL).open("a") as file:
+        file.write(json.dumps(forged) + "\n")
+    for _ in range(2):
+        with pytest.raises(InvalidLedgerError, match=r"erasures\.mac: no member wrote this"):
+            Ledger(copy, OPERATOR)
+    with pytest.raises(InvalidLedgerError, match="missing, and was not erased"):
+        audit(copy, OPERATOR)
+    assert audit_size(copy) == size
+
+
+def audit_size(folder):
+    """Records in the file, whether or not it holds."""
+    with closing(sqlite3.connect(folder / LEDGER_FILE)) as connection:
+        return connection.execute("SELECT count(*) FROM records").fetchone()[0]
 
 
 def test_a_line_that_a_kill_cut_short_is_no_obstacle(made, copy):

@@ -98,19 +98,13 @@ def check_anchor(history: History, last: Anchor) -> None:
 
 def unanchored(ledger: Ledger, last: Anchor) -> Stretch:
     """Return what the last anchor does not cover."""
-    size = ledger.history.size
-    with ledger.files.ledger.reading() as connection:
-        return unanchored_after(connection, size, last.size)
-
-
-def unanchored_after(connection: Connection, size: int, anchored: int) -> Stretch:
-    """Return how many of `size` records an anchor of some records leaves out, and how old."""
-    if size <= anchored:
+    left = ledger.history.size - last.size
+    if left <= 0:
         return Stretch(0, 0)
-    oldest = connection.execute(
-        select(blocks.c.time).where(blocks.c.size > anchored).order_by(blocks.c.height).limit(1)
-    ).scalar_one()
-    return Stretch(size - anchored, max(0, int(time.time()) - int(oldest)))
+    after = select(blocks.c.time).where(blocks.c.size > last.size).order_by(blocks.c.height)
+    with ledger.files.ledger.reading() as connection:
+        oldest = connection.execute(after.limit(1)).scalar_one()
+    return Stretch(left, max(0, int(time.time()) - int(oldest)))
 
 
 def anchor(ledger: Ledger, anchors: Anchors) -> OutboxRow | None:

@@ -17,7 +17,7 @@ from blockchain.canonical import canonical_json
 from blockchain.growing_tree import GrowingTree
 from blockchain.private import sealing
 from blockchain.private.drafts import Draft, NewEntry
-from blockchain.private.encoding import TOMBSTONE_LEAF, entry_commitment, leaf_hash
+from blockchain.private.encoding import TOMBSTONE_LEAF, entry_commitment
 from blockchain.private.errors import EntryBarredError, InvalidLedgerError, LedgerError
 from blockchain.private.history import CommittedSet, History
 from blockchain.private.keyring import entry_place
@@ -32,6 +32,7 @@ from blockchain.private.record_types import (
 )
 from blockchain.private.schema import entry_secrets
 from blockchain.private.sealing import SealError
+from blockchain.transparency_log import leaf_hash
 
 #: Stands for the request where a record left the data without one.
 NO_REQUEST: Final = bytes(32)

@@ -14,7 +14,6 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from blockchain import transparency_log
 from blockchain.canonical import canonical_json, hash_json
 from blockchain.private.errors import RecordRefusedError
 from blockchain.private.record_types import (
@@ -262,8 +261,3 @@ def member_of(account: LocalAccount, *roles: Role) -> Member:
         encryption=encryption.hex(),
         proof=proof.hex(),
     )
-
-
-def leaf_hash(encoded: bytes) -> bytes:
-    """Hash a leaf into the tree, 32 bytes (RFC 9162, section 2.1.1)."""
-    return transparency_log.leaf_hash(encoded)

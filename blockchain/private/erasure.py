@@ -2,25 +2,31 @@
 
 What is erased is noted beside the ledger first, in ``erasures.jsonl``: the files may be replaced by
 a backup that still holds it, and it is erased from that too before anybody opens it. The note names
-leaves by number and hash, nothing else. Keep a copy of it apart from the backups.
+leaves by number and hash, nothing else, and carries a MAC: what no member noted is gone from the
+files all the same, but the ledger never says that it was erased, and does not hold. Keep a copy of
+it apart from the backups.
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Table, delete, select
 
+from blockchain.canonical import CanonicalJSON
 from blockchain.durable_file import sync_folder
-from blockchain.private.encoding import leaf_hash
 from blockchain.private.errors import LedgerFileError
 from blockchain.private.files import LedgerFiles
 from blockchain.private.history import History
-from blockchain.private.record_types import ErasePending
+from blockchain.private.keyring import Keyring
+from blockchain.private.policy import EVERYBODY
+from blockchain.private.record_types import ErasePending, Hash, Number
 from blockchain.private.schema import entries, entry_secrets, keys, payloads, records
+from blockchain.transparency_log import leaf_hash
 
+_NAME: Final = "erasures"
 _CHUNK: Final = 500
 _PRIVATE: Final = 0o600
 
@@ -29,8 +35,15 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["record", "entry"]
-    number: int = Field(ge=0)
-    leaf: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    number: Number
+    leaf: Hash
+    generation: Number
+    mac: Hash
+
+    @property
+    def what(self) -> tuple[str, int, str]:
+        """What it says is erased."""
+        return self.kind, self.number, self.leaf
 
 
 class ErasureJournal:
@@ -45,15 +58,23 @@ class ErasureJournal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "erasures.jsonl"
 
-    def note(self, history: History, body: ErasePending) -> None:
+    def note(self, history: History, body: ErasePending, keyring: Keyring) -> None:
         """Note what is about to be erased; on the disk when this returns."""
-        whole = [
-            _Line(kind="record", number=n, leaf=history.tree.leaf(n).hex()) for n in body.records
-        ]
-        single = [
-            _Line(kind="entry", number=n, leaf=history.commitments[n].hex()) for n in body.entries
-        ]
-        self._add([*whole, *single])
+        wanted = [("record", n, history.tree.leaf(n).hex()) for n in body.records]
+        wanted += [("entry", n, history.commitments[n].hex()) for n in body.entries]
+        policy = history.members
+        generation = policy.role_keys[EVERYBODY].generation
+        lines = []
+        for kind, number, leaf in wanted:
+            row: dict[str, CanonicalJSON] = {
+                "kind": kind,
+                "number": number,
+                "leaf": leaf,
+                "generation": generation,
+            }
+            signed = {**row, "mac": keyring.mac(policy, _NAME, row).hex()}
+            lines.append(_Line.model_validate(signed))
+        self._add(lines)
 
     def merge(self, *others: "ErasureJournal") -> None:
         """Note what others have noted."""
@@ -61,8 +82,8 @@ class ErasureJournal:
             self._add(other._lines())
 
     def _add(self, lines: Sequence[_Line]) -> None:
-        known = set(self._lines())
-        new = [line for line in lines if line not in known]
+        known = {line.what for line in self._lines()}
+        new = [line for line in lines if line.what not in known]
         if not new:
             return
         is_new = not self.path.exists()
@@ -89,7 +110,7 @@ class ErasureJournal:
         there = _present(files, numbers, positions)
         if not any(there):
             return
-        noted = {(line.kind, line.number, line.leaf) for line in lines}
+        noted = {line.what for line in lines}
         with files.ledger.reading() as connection:
             # Of another history of the same ledger, the same number is another record.
             rows = connection.execute(select(records.c.record, records.c.leaf))
@@ -108,23 +129,30 @@ class ErasureJournal:
         if still or still_entries:
             wipe(files, still, still_entries)
 
-    def unsaid(self, history: History) -> tuple[list[int], list[int]]:
-        """Return which records and entries are noted, and the ledger does not say are erased."""
-        noted = {(line.kind, line.number, line.leaf) for line in self._lines()}
-        numbers = [
-            number
-            for kind, number, leaf in sorted(noted)
-            if kind == "record" and number < history.size
-            if leaf == history.tree.leaf(number).hex() and number not in history.erased_records
-        ]
-        positions = [
-            position
-            for kind, position, leaf in sorted(noted)
-            if kind == "entry" and position < history.entries.size
-            if leaf == history.commitments[position].hex()
-            if position not in history.erased_entries
-        ]
-        return numbers, positions
+    def unsaid(self, history: History, keyring: Keyring) -> tuple[list[int], list[int]]:
+        """Return which records and entries are noted, and the ledger does not say are erased.
+
+        Raises
+        ------
+        InvalidLedgerError
+            No member noted one of them.
+        """
+        numbers: set[int] = set()
+        positions: set[int] = set()
+        for line in self._lines():
+            if line.kind == "record":
+                there = line.number < history.size
+                own = there and line.leaf == history.tree.leaf(line.number).hex()
+                said, found = line.number in history.erased_records, numbers
+            else:
+                there = line.number < history.entries.size
+                own = there and line.leaf == history.commitments[line.number].hex()
+                said, found = line.number in history.erased_entries, positions
+            if own and not said:
+                row = line.model_dump(exclude={"mac"})
+                keyring.check_mac(line.generation, _NAME, row, bytes.fromhex(line.mac))
+                found.add(line.number)
+        return sorted(numbers), sorted(positions)
 
     def _lines(self) -> list[_Line]:
         try:

@@ -15,7 +15,6 @@ from blockchain.private.encoding import (
     Block,
     Leaf,
     endorsement_digest,
-    leaf_hash,
     ledger_domain,
     ledger_id,
     read_leaf,
@@ -36,6 +35,7 @@ from blockchain.private.record_types import (
     Role,
     Tombstone,
 )
+from blockchain.transparency_log import leaf_hash
 from blockchain.typed_data import Domain, SignatureError, check_signer
 
 _TOMBSTONE_HASH: Final = leaf_hash(TOMBSTONE_LEAF)

@@ -7,7 +7,7 @@ writer replaces, and never a record that nothing opens.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -261,11 +261,11 @@ class Ledger(OpenLedger):
     def _finish_erasures(self) -> None:
         """Carry out the erasures under way, as far as this member may say that they are done."""
         state = self.history
-        if not state.erasing:
+        if not state.erasing or self.keyring.lacks(state.members):
             return
         for number in sorted(state.erasing):
             body = state.erasing[number]
-            self._journal.note(state, body)
+            self._journal.note(state, body, self.keyring)
             wipe(self.files, body.records, body.entries)
             try:
                 self.append(Draft(Erased(pending=number)))
@@ -282,17 +282,21 @@ class Ledger(OpenLedger):
         Only what needs no endorsement, by a member that may; the payloads are gone already.
         """
         state = self.history
-        numbers, positions = self._journal.unsaid(state)
-        if not numbers and not positions:
-            return
         own = state.members.roles_of(self.account.address)
         if not set(own) & set(state.members.rules.writers[ErasePending.record_type]):
             return
-        if state.members.rules.endorsements.get(ErasePending.record_type):
+        needed = state.members.rules.endorsements.get(ErasePending.record_type)
+        if needed or self.keyring.lacks(state.members):
             return
-        with suppress(RecordRefusedError):
-            # Another process may have said so meanwhile.
+        numbers, positions = self._journal.unsaid(state, self.keyring)
+        if not numbers and not positions:
+            return
+        try:
             self.erase("erased-before", record_numbers=numbers, positions=positions)
+        except RecordRefusedError:
+            # Another process has said so meanwhile.
+            if any(self._journal.unsaid(self.history, self.keyring)):
+                raise
 
 
 class Writer:

@@ -123,13 +123,12 @@ class OpenLedger:
             What is there is not what its leaf commits to.
         """
         state = self.history
-        sealed = [number for number in numbers if self._checked(state, number)]
-        encoded = self._leaf_bytes(numbers)
-        leaves = {number: read_leaf(encoded[number]) for number in numbers}
+        for number in numbers:
+            _check_readable(state, number)
+        leaves = {number: read_leaf(leaf) for number, leaf in self._leaf_bytes(numbers).items()}
         found: dict[int, Opened] = {}
         roles: dict[Role, list[int]] = {}
-        for number in sealed:
-            leaf = leaves[number]
+        for number, leaf in leaves.items():
             if leaf.sealed is None:
                 continue
             found[number], role = self._open(leaf)
@@ -150,6 +149,11 @@ class OpenLedger:
             found.get(number) or Opened(leaves[number], leaves[number].part(), None)
             for number in numbers
         ]
+
+    def payloads_left(self, record_type: str) -> list[int]:
+        """Return the numbers of the records of a type whose payloads were not erased."""
+        erased = self.history.erased_records
+        return [leaf.record for leaf in self.leaves(record_type) if leaf.record not in erased]
 
     def may_read(self, record_type: str) -> bool:
         """Whether one of the member's roles may read payloads of a type."""
@@ -182,15 +186,6 @@ class OpenLedger:
         self._history = history
         return history
 
-    def _checked(self, state: History, number: int) -> bool:
-        if not 0 <= number < state.size:
-            raise LedgerError(f"there is no record {number}: the ledger has {state.size}")
-        if number in state.erased_records:
-            raise ErasedError(
-                f"the payload of record {number} was erased (record {state.erased_records[number]})"
-            )
-        return True
-
     def _leaf_bytes(self, numbers: Sequence[int]) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
         with self.files.ledger.reading() as connection:
@@ -219,3 +214,12 @@ class OpenLedger:
         # In a role of its own before one whose key it only keeps.
         ordered = sorted(sealed, key=lambda secret: (secret.role not in own, secret.role))
         return open_payload(self.keyring, leaf, row, ordered)
+
+
+def _check_readable(state: History, number: int) -> None:
+    if not 0 <= number < state.size:
+        raise LedgerError(f"there is no record {number}: the ledger has {state.size}")
+    if number in state.erased_records:
+        raise ErasedError(
+            f"the payload of record {number} was erased (record {state.erased_records[number]})"
+        )

@@ -126,11 +126,7 @@ def _training_runs(
     """Return the last training run on a set with each entry, and the first on one without."""
     if not entries or not ledger.may_read(TrainingRun.record_type):
         return set()
-    numbers = [
-        leaf.record
-        for leaf in ledger.leaves(TrainingRun.record_type)
-        if leaf.record not in history.erased_records
-    ]
+    numbers = ledger.payloads_left(TrainingRun.record_type)
     runs = [
         (opened.leaf.record, opened.payload.data_set)
         for opened in ledger.read_all(numbers, purpose)
@@ -154,10 +150,9 @@ def _record(
 ) -> DisclosedRecord:
     leaf = ledger.leaf(number)
     proof = _hexed(history.tree.inclusion_proof(number, size))
-    if leaf.sealed is None or number in history.erased_records:
-        return DisclosedRecord(leaf=leaf.encoded().decode(), proof=proof, payload=None, salt=None)
-    if leaf.type == DataSet.record_type:
-        # Its payload opens every entry.
+    gone = leaf.sealed is None or number in history.erased_records
+    # A data set's payload opens every entry.
+    if gone or leaf.type == DataSet.record_type:
         return DisclosedRecord(leaf=leaf.encoded().decode(), proof=proof, payload=None, salt=None)
     opened = ledger.read(number, purpose)
     return DisclosedRecord(
