@@ -34,7 +34,7 @@ class Effort:
         ascending = sorted(set(self.percents)) == list(self.percents)
         if len(self.percents) != EFFORTS or not ascending:
             raise ValueError(f"{list(self.percents)}, expected {EFFORTS} ascending percents")
-        if not 1 <= self.percents[0] or self.percents[-1] > 100:
+        if not self.percents[0] >= 1 or self.percents[-1] > 100:
             raise ValueError(f"{list(self.percents)}, expected percents of 1 to 100")
 
     def records(self, percent: int, full: int) -> int:
