@@ -13,7 +13,10 @@ from blockchain.private import data_sets
 from blockchain.private.anchoring import OutboxRow, anchor
 from blockchain.private.data_sets import TrainingSet
 from blockchain.private.drafts import Draft
-from blockchain.private.record_types import ReceiptVerification, TrainingRun
+from blockchain.private.record_types import (
+    ReceiptVerification,
+    TrainingRun,
+)
 from blockchain.public_chain import PublicChain
 from client_app.ledger_opening import open_ledger
 from llm.records import Record

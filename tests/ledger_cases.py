@@ -9,14 +9,18 @@ from eth_account.signers.local import LocalAccount
 
 from blockchain.canonical import canonical_float
 from blockchain.merkle import organization_id
+from blockchain.private.agent_records import (
+    AgentDecision,
+    AgentFounding,
+    AgentParameters,
+    AgentReward,
+)
 from blockchain.private.drafts import Draft
 from blockchain.private.encoding import member_of
 from blockchain.private.founding import found
 from blockchain.private.ledger import Ledger
+from blockchain.private.record_fields import Part
 from blockchain.private.record_types import (
-    AgentDecision,
-    AgentReward,
-    Part,
     ReceiptVerification,
     Role,
     TrainingRun,
@@ -77,14 +81,36 @@ def payload_samples() -> Mapping[str, Part]:
         AgentDecision(
             task=digest("task"),
             round=1,
+            rounds=6,
+            mode="learn",
             state=(2, 1, 0, 1),
             actions=("skip", "low", "mid", "high"),
+            costs=(0, 1024, 2048, 4096),
+            price="10000000000",
             permitted=(True, True, True, False),
             probabilities=tuple(canonical_float(p) for p in (0.05, 0.9, 0.05, 0.0)),
             action=1,
             tables=digest("tables"),
+            founding=AgentFounding(
+                fingerprint=digest("space"),
+                shape=(1, 2),
+                parameters=AgentParameters(
+                    discount=canonical_float(0.9),
+                    learning_rate_floor=canonical_float(0.05),
+                    learning_rate_power=canonical_float(0.8),
+                    exploration_start=canonical_float(1.0),
+                    exploration_end=canonical_float(0.05),
+                    exploration_steps=100,
+                    optimism=canonical_float(1.0),
+                ),
+                seed=digest("seed"),
+                tables=(canonical_float(0.5),) * 16,
+                visits=(1,) * 16,
+            ),
         ),
-        AgentReward(decision=1, paid="1000000", cost=512, reward=canonical_float(0.25)),
+        AgentReward(
+            decision=1, paid="1000000", cost=512, failed=False, reward=canonical_float(0.25)
+        ),
         ReceiptVerification(
             task=digest("task"),
             round=1,

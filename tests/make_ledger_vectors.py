@@ -26,7 +26,14 @@ from blockchain.private.encoding import (
     payload_commitment,
 )
 from blockchain.private.policy import DEFAULT_RULES, EVERYBODY, Policy
-from blockchain.private.record_types import PAYLOADS, TYPES, Genesis, Part, Role, RoleKey
+from blockchain.private.record_fields import Part
+from blockchain.private.record_types import (
+    PAYLOADS,
+    TYPES,
+    Genesis,
+    Role,
+    RoleKey,
+)
 from blockchain.transparency_log import leaf_hash
 from blockchain.typed_data import sign_digest
 from tests.ledger_cases import AUDITOR, OFFICER, OPERATOR, digest

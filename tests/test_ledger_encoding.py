@@ -29,7 +29,10 @@ from blockchain.private.encoding import (
     read_leaf,
 )
 from blockchain.private.policy import DEFAULT_RULES, Policy
-from blockchain.private.record_types import Role, RoleKey
+from blockchain.private.record_types import (
+    Role,
+    RoleKey,
+)
 from blockchain.transparency_log import leaf_hash
 from blockchain.typed_data import Domain, SignatureError, check_signer, sign_digest
 from tests.ledger_cases import AUDITOR, OFFICER, OPERATOR, STRANGER

@@ -16,7 +16,10 @@ from blockchain.private.errors import InvalidLedgerError, LedgerError, NotPermit
 from blockchain.private.ledger import Ledger
 from blockchain.private.package import AnchoredRoot, read_package
 from blockchain.private.package_making import make_package
-from blockchain.private.record_types import PAYLOADS, Role
+from blockchain.private.record_types import (
+    PAYLOADS,
+    Role,
+)
 from blockchain.typed_data import sign_digest
 from tests.ledger_cases import (
     AUDITOR,

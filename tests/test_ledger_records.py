@@ -16,9 +16,9 @@ from blockchain.private.drafts import Draft
 from blockchain.private.encoding import Leaf, Sealed, member_of, read_leaf
 from blockchain.private.errors import RecordRefusedError
 from blockchain.private.policy import DEFAULT_RULES
+from blockchain.private.record_fields import MAX_BYTES, Part
 from blockchain.private.record_types import (
     BODIES,
-    MAX_BYTES,
     PAYLOADS,
     TYPES,
     DataSet,
@@ -29,7 +29,6 @@ from blockchain.private.record_types import (
     Genesis,
     KeyRotation,
     MembershipChange,
-    Part,
     PolicyChange,
     ReadsSoFar,
     Role,
@@ -155,6 +154,11 @@ def is_setting(path):
     return len(path) == 2 and path[0] == "configuration"
 
 
+def may_be_missing(path):
+    """Whether a place may hold null: only an agent's first decision says what it began with."""
+    return path == ("founding",)
+
+
 def is_ascending(value):
     """Whether it is a list of numbers that has to be in order."""
     are_numbers = isinstance(value, tuple) and all(type(one) is int for one in value)
@@ -190,6 +194,8 @@ def numbers_instead(value):
 def value_faults(path, value):
     """What may not stand in the place of a value, named."""
     for other in _OTHER_KINDS:
+        if other is None and may_be_missing(path):
+            continue
         if kind_of(other) is not kind_of(value) and not (
             is_setting(path) and type(other) in (str, int, bool)
         ):

@@ -29,7 +29,10 @@ from blockchain.private.errors import (
 )
 from blockchain.private.ledger import Ledger
 from blockchain.private.policy import DEFAULT_RULES
-from blockchain.private.record_types import PAYLOADS, Role
+from blockchain.private.record_types import (
+    PAYLOADS,
+    Role,
+)
 from tests.ledger_cases import (
     AUDITOR,
     OFFICER,

@@ -14,7 +14,11 @@ from blockchain.private import data_sets
 from blockchain.private.audit import audit
 from blockchain.private.errors import InvalidLedgerError, RolledBackError
 from blockchain.private.ledger import Ledger
-from blockchain.private.record_types import DataSet, ReceiptVerification, Role
+from blockchain.private.record_types import (
+    DataSet,
+    ReceiptVerification,
+    Role,
+)
 from blockchain.typed_data import sign_digest
 from client_app.ledger_opening import open_ledger
 from client_app.ledger_view import training_ids

@@ -23,7 +23,10 @@ from blockchain.private.files import LedgerFiles
 from blockchain.private.history import History
 from blockchain.private.keyring import Keyring, entry_place, payload_place
 from blockchain.private.policy import Policy
-from blockchain.private.record_types import KeyRotation, MembershipChange
+from blockchain.private.record_types import (
+    KeyRotation,
+    MembershipChange,
+)
 from blockchain.private.schema import (
     blocks,
     entries,

@@ -23,10 +23,10 @@ from blockchain.private.history import CommittedSet, History
 from blockchain.private.keyring import entry_place
 from blockchain.private.ledger import Ledger
 from blockchain.private.policy import EVERYBODY
+from blockchain.private.record_fields import Hash
 from blockchain.private.record_types import (
     DataSet,
     DataSetKey,
-    Hash,
     Tombstone,
     TombstoneDetails,
 )

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blockchain.private.errors import RecordRefusedError
-from blockchain.private.record_types import Part, check_parts
+from blockchain.private.record_fields import Part
+from blockchain.private.record_types import check_parts
 
 
 @dataclass(frozen=True)

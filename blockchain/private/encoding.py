@@ -16,15 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blockchain.canonical import canonical_json, hash_json
 from blockchain.private.errors import RecordRefusedError
+from blockchain.private.record_fields import Address, Hash, Number, Part, Slug
 from blockchain.private.record_types import (
-    Address,
     Genesis,
-    Hash,
     Member,
-    Number,
-    Part,
     Role,
-    Slug,
     check_parts,
     first_fault,
     read_body,

@@ -22,7 +22,8 @@ from blockchain.private.files import LedgerFiles
 from blockchain.private.history import History
 from blockchain.private.keyring import Keyring
 from blockchain.private.policy import EVERYBODY
-from blockchain.private.record_types import ErasePending, Hash, Number
+from blockchain.private.record_fields import Hash, Number
+from blockchain.private.record_types import ErasePending
 from blockchain.private.schema import entries, entry_secrets, keys, payloads, records
 from blockchain.transparency_log import leaf_hash
 

@@ -18,7 +18,13 @@ from blockchain.private.files import LEDGER_FILE, SECRETS_FILE
 from blockchain.private.history import History
 from blockchain.private.keyring import Keyring
 from blockchain.private.policy import DEFAULT_RULES, EVERYBODY, Policy
-from blockchain.private.record_types import Genesis, Member, Role, RoleKey, Rules
+from blockchain.private.record_types import (
+    Genesis,
+    Member,
+    Role,
+    RoleKey,
+    Rules,
+)
 from blockchain.private.schema import role_keys
 from blockchain.typed_data import sign_digest
 

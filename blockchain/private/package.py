@@ -24,14 +24,10 @@ from blockchain.private.encoding import (
     read_leaf,
 )
 from blockchain.private.errors import InvalidLedgerError, RecordRefusedError
+from blockchain.private.record_fields import Address, Hash, Number, Part, Signature
 from blockchain.private.record_types import (
-    Address,
     DataSet,
     Genesis,
-    Hash,
-    Number,
-    Part,
-    Signature,
     first_fault,
     read_payload,
 )

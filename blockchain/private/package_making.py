@@ -18,7 +18,10 @@ from blockchain.private.package import (
     DisclosedRecord,
     Package,
 )
-from blockchain.private.record_types import DataSet, TrainingRun
+from blockchain.private.record_types import (
+    DataSet,
+    TrainingRun,
+)
 from blockchain.typed_data import sign_digest
 
 

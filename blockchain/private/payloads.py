@@ -8,7 +8,11 @@ from blockchain.private import sealing
 from blockchain.private.encoding import Leaf, payload_commitment
 from blockchain.private.errors import InvalidLedgerError, NotPermittedError, RecordRefusedError
 from blockchain.private.keyring import Keyring, payload_place
-from blockchain.private.record_types import Part, Role, read_payload
+from blockchain.private.record_fields import Part
+from blockchain.private.record_types import (
+    Role,
+    read_payload,
+)
 from blockchain.private.sealing import SealError
 
 

@@ -10,7 +10,10 @@ from sqlalchemy import Connection, insert, select
 from blockchain.private.errors import InvalidLedgerError
 from blockchain.private.keyring import Keyring
 from blockchain.private.policy import EVERYBODY, Policy
-from blockchain.private.record_types import ReadsSoFar, Role
+from blockchain.private.record_types import (
+    ReadsSoFar,
+    Role,
+)
 from blockchain.private.schema import read_log
 
 _NAME: Final = "read_log"

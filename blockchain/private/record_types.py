@@ -4,33 +4,31 @@ A record has a body, which stands in the leaf for good and for every member to r
 which is encrypted, read by the roles that may, and can be erased; or both. Bodies hold neither
 names, texts nor ids of records.
 
-All models are strict, take no unknown field, and hold nothing that canonical JSON cannot: bytes are
-lower-case hexadecimal, and a float is the text of `float.hex` (`blockchain.canonical`).
+What all of them have in common is in :mod:`blockchain.private.record_fields`, the participation
+agent's records are in :mod:`blockchain.private.agent_records`.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from eth_utils.address import is_checksum_address
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from blockchain.canonical import canonical_float, canonical_json
+from blockchain.private.agent_records import AgentDecision, AgentReward
 from blockchain.private.errors import RecordRefusedError
-
-#: Largest body or payload, in bytes of canonical JSON.
-MAX_BYTES: Final = 1 << 20
-
-_INTEGER_LIMIT: Final = 2**53
+from blockchain.private.record_fields import (
+    MAX_BYTES,
+    Address,
+    Hash,
+    Integer,
+    Number,
+    Numbers,
+    Part,
+    Real,
+    Signature,
+    Slug,
+    Text,
+)
 
 
 class Role(StrEnum):
@@ -40,67 +38,6 @@ class Role(StrEnum):
     TRAINER = "trainer"
     AUDITOR = "auditor"
     OFFICER = "data-protection-officer"
-
-
-#: The same few members' addresses come in every record.
-_is_checksummed: Final = lru_cache(maxsize=1024)(is_checksum_address)
-
-
-def _checksummed(value: str) -> str:
-    if not _is_checksummed(value):
-        raise ValueError("expected an address with its checksum (EIP-55)")
-    return value
-
-
-def _real(value: str) -> str:
-    try:
-        canonical = canonical_float(float.fromhex(value))
-    except (ValueError, OverflowError):
-        canonical = None
-    if value != canonical:
-        raise ValueError("expected a finite number as float.hex writes it")
-    return value
-
-
-def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
-    if any(one >= other for one, other in pairwise(values)):
-        raise ValueError("expected ascending numbers, none twice")
-    return values
-
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
-Address = Annotated[str, AfterValidator(_checksummed)]
-Number = Annotated[int, Field(ge=0, lt=_INTEGER_LIMIT)]
-Integer = Annotated[int, Field(gt=-_INTEGER_LIMIT, lt=_INTEGER_LIMIT)]
-Numbers = Annotated[tuple[Number, ...], AfterValidator(_ascending)]
-Real = Annotated[str, Field(max_length=32), AfterValidator(_real)]
-Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-Wei = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,77})$")]
-
-
-class Part(BaseModel):
-    """A body, a payload, or a part of one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    #: The type of record that this is the body or payload of.
-    record_type: ClassVar[str] = ""
-
-    def canonical(self) -> bytes:
-        """Encode it; `RecordRefusedError` beyond `MAX_BYTES`."""
-        encoded = canonical_json(self.model_dump(mode="json"))
-        if len(encoded) > MAX_BYTES:
-            raise RecordRefusedError(
-                f"{self.record_type}: {len(encoded):,} bytes, expected at most {MAX_BYTES:,}"
-            )
-        return encoded
-
-    def checked(self) -> dict[str, Any]:
-        """Lay it out for a leaf; `RecordRefusedError` beyond `MAX_BYTES`."""
-        self.canonical()
-        return self.model_dump(mode="json")
 
 
 # Who is a member, and who may do what
@@ -328,69 +265,6 @@ class TrainingRun(Part):
     seconds: Real
     first_loss: Real
     last_loss: Real
-
-
-class AgentDecision(Part):
-    """What the participation agent chose in a round, and from what.
-
-    Parameters
-    ----------
-    state : tuple of int
-        The state's coordinates.
-    actions : tuple of str
-        All actions, in the agent's order.
-    permitted : tuple of bool
-        Which of them the budget allowed.
-    probabilities : tuple of str
-        With which each was chosen.
-    action : int
-        Which was.
-    tables : str
-        Hash of the agent's tables when it chose, 32 bytes.
-    """
-
-    record_type: ClassVar[str] = "agent-decision"
-
-    task: Hash
-    round: Number
-    state: Annotated[tuple[Number, ...], Field(max_length=16)]
-    actions: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=64)]
-    permitted: tuple[bool, ...]
-    probabilities: tuple[Real, ...]
-    action: Number
-    tables: Hash
-
-    @model_validator(mode="after")
-    def _one_of_each_action(self) -> Self:
-        count = len(self.actions)
-        if not len(self.permitted) == len(self.probabilities) == count:
-            raise ValueError("permitted, probabilities: expected one for each of the actions")
-        if self.action >= count:
-            raise ValueError(f"action: expected one of {count}, from 0")
-        return self
-
-
-class AgentReward(Part):
-    """What a decision brought.
-
-    Parameters
-    ----------
-    decision : int
-        Number of the decision's record.
-    paid : str
-        What arrived, in wei.
-    cost : int
-        Tokens processed.
-    reward : str
-        What the agent learned from.
-    """
-
-    record_type: ClassVar[str] = "agent-reward"
-
-    decision: Number
-    paid: Wei
-    cost: Number
-    reward: Real
 
 
 class ReceiptVerification(Part):

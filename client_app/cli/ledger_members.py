@@ -91,7 +91,10 @@ def admit(
     """
     from pydantic import ValidationError
 
-    from blockchain.private.record_types import Member, Role
+    from blockchain.private.record_types import (
+        Member,
+        Role,
+    )
 
     settings = settings_at(home)
     name = one_organization(settings, organization)
