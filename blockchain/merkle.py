@@ -13,7 +13,7 @@ from typing import Final
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-#: Verdict of an update that counts; every other verdict is the code of a rejection.
+#: Verdict of an update that counts; every other verdict is the code of why it does not.
 ACCEPTED: Final = 0
 
 #: Root of a tree without leaves.

@@ -31,6 +31,12 @@ ATTESTATION_TYPE: Final = (
 #: Bytes of a commitment's salt: guessing an update from its commitment needs guessing this.
 SALT_BYTES: Final = 32
 
+#: What stands for a commitment in a `ModelUpdate` that declines a round: public, and opened by
+#: nothing, for no hash and salt are known that commit to it. Declining thus is a signed update of
+#: the same EIP-712 type, which receipts, submissions, challenges and leaves take as it is; a type
+#: of its own would be unknown to contracts that nobody can change.
+DECLINED: Final = keccak(b"foedus: nothing was trained")
+
 
 @dataclass(frozen=True)
 class ModelUpdate:
@@ -49,9 +55,9 @@ class ModelUpdate:
     terms : bytes
         Hash of the terms it trained under, 32 bytes.
     commitment : bytes
-        :func:`commitment` to the update, 32 bytes.
+        :func:`commitment` to the update, 32 bytes; `DECLINED` where there is none.
     num_examples : int
-        Records used, 32 bits.
+        Records used, 32 bits; 0 where the round is declined.
     deadline : int
         Seconds since the epoch after which the contract no longer takes it, 64 bits.
 
@@ -79,6 +85,11 @@ class ModelUpdate:
     def digest(self, domain: Domain) -> bytes:
         """Return what the organization signs, 32 bytes."""
         return digest(domain, MODEL_UPDATE_TYPE, self.values())
+
+    @property
+    def declines(self) -> bool:
+        """Whether it says that its organization trained nothing in the round."""
+        return self.num_examples == 0 and self.commitment == DECLINED
 
     def values(self) -> dict[str, Any]:
         """Return the fields under the names and in the order of the contract's struct."""

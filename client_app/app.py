@@ -10,6 +10,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from blockchain.errors import ChainError
+from client_app.agent.agent_file import AgentMismatchError
 from client_app.own_data import load_own_data
 from client_app.request import CoordinatorError
 from llm.cached_folder import CacheError
@@ -39,11 +40,20 @@ _SAYABLE = (
     CacheError,
     RegistryError,
     DataError,
+    AgentMismatchError,
 )
 
 
-#: Settings that are each organization's own: where its data lies, how often its ledger is anchored.
-_OWN = ("data", "anchor-interval")
+#: Settings that are each organization's own: where its data lies, how often its ledger is anchored,
+#: whether its agent decides, and what it may spend.
+_OWN = (
+    "data",
+    "anchor-interval",
+    "participation",
+    "token-price",
+    "token-budget",
+    "budget-epoch",
+)
 
 
 class OrganizationError(RuntimeError):

@@ -13,6 +13,7 @@ from blockchain.public_chain import PublicChain
 from client_app.own_data import load_own_data
 from client_app.own_ledger import Drawn, OwnLedger
 from client_app.own_record import OwnRecord
+from client_app.participation import Participation, Share
 from client_app.request import (
     Request,
     check_parent,
@@ -40,7 +41,7 @@ from strategies.run_parts import (
     training_settings,
 )
 from strategies.settings import RunSettings
-from strategies.signed_update import SignedUpdate, TaskContext, sign_update
+from strategies.signed_update import SignedUpdate, TaskContext, sign_decline, sign_update
 
 #: Seconds that the contract takes an update beyond the round's own deadline.
 _SUBMISSION_SECONDS: Final = 600
@@ -111,7 +112,18 @@ class Organization:
         earlier = record.reply_in(request.round)
         if earlier is not None:
             return self._reply(earlier.signed, record.payload(earlier), earlier.metrics)
-        drawn, result, metrics = self._trained(request, record, ledger)
+        started = time.monotonic()
+        participation = Participation(self._settings, self.name, self._chain, self._paying)
+        participation.settle(request, record, ledger.ledger)
+        training = ledger.allowed(self._data().train)
+        share = participation.decide(request, record, ledger.ledger, training)
+        metrics = {"effort": float(share.percent), "decide-seconds": time.monotonic() - started}
+        if share.declines:
+            return self._decline(request, record, context, ledger, metrics)
+        started = time.monotonic()
+        drawn = Drawn(ledger.committed(training), share.records)
+        metrics["ledger-seconds"] = time.monotonic() - started
+        result = self._trained(request, record, share, metrics)
         signed = sign_update(
             context,
             self._account,
@@ -120,17 +132,53 @@ class Organization:
             hash_arrays(request.adapter),
             update_hash=hash_arrays(result.arrays),
             num_examples=result.records,
-            deadline=int(time.time() + self._settings.round_deadline) + _SUBMISSION_SECONDS,
+            deadline=self._submission_deadline(),
         )
         started = time.monotonic()
         ledger.note_training(signed, request.run, drawn, result)
-        if self._settings.anchor_interval and request.round % self._settings.anchor_interval == 0:
-            self._anchor(ledger, record)
+        self._anchor_in(request.round, ledger, record)
         metrics["ledger-seconds"] += time.monotonic() - started
-        record.replied(signed, signed.update.digest(context.domain), result.arrays, metrics)
+        self._keep(signed, request, context, record, result.arrays, metrics)
+        return self._reply(signed, result.arrays, metrics)
+
+    def _decline(
+        self,
+        request: Request,
+        record: OwnRecord,
+        context: TaskContext,
+        ledger: OwnLedger,
+        metrics: dict[str, float],
+    ) -> RecordDict:
+        """Sign that nothing was trained; no model is loaded for it."""
+        signed = sign_decline(
+            context,
+            self._account,
+            self.name,
+            request.round,
+            hash_arrays(request.adapter),
+            deadline=self._submission_deadline(),
+        )
+        started = time.monotonic()
+        self._anchor_in(request.round, ledger, record)
+        metrics |= {"tokens": 0.0, "ledger-seconds": time.monotonic() - started}
+        self._keep(signed, request, context, record, None, metrics)
+        return self._reply(signed, None, metrics)
+
+    def _keep(
+        self,
+        signed: SignedUpdate,
+        request: Request,
+        context: TaskContext,
+        record: OwnRecord,
+        arrays: Arrays | None,
+        metrics: Mapping[str, float],
+    ) -> None:
+        record.replied(signed, signed.update.digest(context.domain), arrays, metrics)
         if is_ignored(self._chain, request, record):
             self._submit(signed, record)
-        return self._reply(signed, result.arrays, metrics)
+
+    def _submission_deadline(self) -> int:
+        return int(time.time() + self._settings.round_deadline) + _SUBMISSION_SECONDS
 
     def _submit(self, signed: SignedUpdate, record: OwnRecord) -> None:
         """Put what we signed on the chain ourselves: then it cannot be left out unnoticed.
@@ -143,6 +191,11 @@ class Organization:
         except ChainError as error:
             outcome = f"{type(error).__name__}: {error}"
         record.submitted(signed.update.round, outcome)
+
+    def _anchor_in(self, round_number: int, ledger: OwnLedger, record: OwnRecord) -> None:
+        interval = self._settings.anchor_interval
+        if interval and round_number % interval == 0:
+            self._anchor(ledger, record)
 
     def _anchor(self, ledger: OwnLedger, record: OwnRecord) -> None:
         """Anchor the ledger; a chain that does not take it now is asked again the next time."""
@@ -158,14 +211,10 @@ class Organization:
         return paying_chain(self._settings, self._chain, self._account, folder)
 
     def _trained(
-        self, request: Request, record: OwnRecord, ledger: OwnLedger
-    ) -> tuple[Drawn, TrainingResult, dict[str, float]]:
-        """Evaluate what was received and train from it; what was drawn, the update, and figures."""
+        self, request: Request, record: OwnRecord, share: Share, metrics: dict[str, float]
+    ) -> TrainingResult:
+        """Evaluate what was received and train from it; figures go into ``metrics``."""
         data = self._data()
-        started = time.monotonic()
-        training = ledger.allowed(data.train)
-        training_set = ledger.committed(training)
-        ledger_seconds = time.monotonic() - started
         base = self._base()
         received = adapter_at_scale(request.adapter, self._settings)
 
@@ -184,25 +233,18 @@ class Organization:
         evaluate_seconds = time.monotonic() - started
 
         rule = agreed_rule(self._settings)
-        plan = rule.plan(request.round, request.rank)
+        plan = rule.plan(request.round, share.rank)
         pair = (
             adapter_at_scale(
-                arrays_from_adapter(rule.initial_pair(request.round, self.name, request.rank)),
+                arrays_from_adapter(rule.initial_pair(request.round, self.name, share.rank)),
                 self._settings,
             )
             if plan.on_top
             else None
         )
-        drawn = draw(
-            training,
-            self._settings.records_per_round,
-            seed=self._settings.seed,
-            round=request.round,
-            organization=self.name,
-        )
         result = train(
             base,
-            drawn,
+            share.records,
             received,
             TrainedPart(plan.train_a, plan.train_b, plan.rank),
             training_settings(self._settings),
@@ -212,25 +254,23 @@ class Organization:
                 "training", request.round, step, steps, loss
             ),
         )
-        metrics = {
+        metrics |= {
             "tokens": float(result.tokens),
             "steps": float(result.steps),
             "first-loss": result.first_loss,
             "last-loss": result.last_loss,
             "train-seconds": result.seconds,
             "evaluate-seconds": evaluate_seconds,
-            "ledger-seconds": ledger_seconds,
             **(_evaluation_metrics("received", before) if before else {}),
         }
-        return Drawn(training_set, drawn), result, metrics
+        return result
 
     def _reply(
-        self, signed: SignedUpdate, arrays: Arrays, metrics: Mapping[str, float]
+        self, signed: SignedUpdate, arrays: Arrays | None, metrics: Mapping[str, float]
     ) -> RecordDict:
         update, opening = signed.update, signed.opening
-        return RecordDict(
+        reply = RecordDict(
             {
-                protocol.UPDATE: protocol.array_record(arrays),
                 protocol.HEADER: protocol.header_record(
                     {
                         "organization": self.name,
@@ -241,12 +281,15 @@ class Organization:
                         "signature": signed.signature,
                     }
                 ),
-                protocol.OPENING: ConfigRecord(
-                    {"update-hash": opening.update_hash, "salt": opening.salt}
-                ),
                 protocol.METRICS: MetricRecord({**metrics}),
             }
         )
+        if arrays is not None:
+            reply[protocol.UPDATE] = protocol.array_record(arrays)
+            reply[protocol.OPENING] = ConfigRecord(
+                {"update-hash": opening.update_hash, "salt": opening.salt}
+            )
+        return reply
 
     def close(self, content: RecordDict) -> RecordDict:
         """End a run: check the last receipt, evaluate base and final adapter on the test rows."""
@@ -257,6 +300,9 @@ class Organization:
         started = time.monotonic()
         with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
             check_receipt(self._chain, request, context, record, ledger)
+            Participation(self._settings, self.name, self._chain, self._paying).settle(
+                request, record, ledger.ledger
+            )
             if self._settings.anchor_interval:
                 self._anchor(ledger, record)
         ledger_seconds = time.monotonic() - started

@@ -14,7 +14,8 @@ from llm.embedded_data import ORGANIZATIONS
 from llm.rows import DataError
 from llm.splits import OrganizationData
 from strategies.row_form import row_form
-from strategies.settings import EMBEDDED_DATA, HUB_DATA, RunSettings
+from strategies.setting_values import EMBEDDED_DATA, HUB_DATA
+from strategies.settings import RunSettings
 
 
 def load_own_data(settings: RunSettings, organization: str, cache: Path) -> OrganizationData:

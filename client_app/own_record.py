@@ -10,6 +10,8 @@
             round-0003.safetensors       the update itself, so that a retry says the same
         tasks/<task>/closing.json        the final evaluation
         tasks/<task>/anchor.json         how the last try to anchor the private ledger went
+        tasks/<task>/claim.json          how the last try to claim rewards went
+        tasks/<task>/earnings.json       what we have earned: `client_app.own_earnings`
 """
 
 import time
@@ -130,7 +132,7 @@ class OwnRecord:
         self,
         signed: SignedUpdate,
         digest: bytes,
-        arrays: Arrays,
+        arrays: Arrays | None,
         metrics: Mapping[str, float],
     ) -> None:
         """Keep our reply, before it is sent: from then on it is the only one we give.
@@ -141,17 +143,18 @@ class OwnRecord:
             What was signed, and its opening.
         digest : bytes
             The digest that was signed, 32 bytes.
-        arrays : dict of str to ndarray
-            The update.
+        arrays : dict of str to ndarray, or None
+            The update; ``None`` where the round was declined.
         metrics : mapping of str to float
             The figures sent beside it.
         """
         update, opening = signed.update, signed.opening
-        payload, opened = self._opening(update.round)
-        payload.parent.mkdir(exist_ok=True)
-        contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
-        write_durably(payload, save(contiguous))
-        write_json(opened, {"update": opening.update_hash.hex(), "salt": opening.salt.hex()})
+        if arrays is not None:
+            payload, opened = self._opening(update.round)
+            payload.parent.mkdir(exist_ok=True)
+            contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+            write_durably(payload, save(contiguous))
+            write_json(opened, {"update": opening.update_hash.hex(), "salt": opening.salt.hex()})
         write_json(
             self._round(update.round),
             {
@@ -201,14 +204,16 @@ class OwnRecord:
         except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{path} was altered: {error}") from error
 
-    def payload(self, reply: OwnReply) -> Arrays:
-        """Return the update that we sent in a round.
+    def payload(self, reply: OwnReply) -> Arrays | None:
+        """Return the update that we sent in a round; ``None`` where we declined it.
 
         Raises
         ------
         ArchiveError
             If it was erased or altered.
         """
+        if reply.signed.declines:
+            return None
         path, _ = self._opening(reply.signed.update.round)
         arrays = load_arrays(path)
         if hash_arrays(arrays) != reply.signed.opening.update_hash:
@@ -217,9 +222,22 @@ class OwnRecord:
 
     def last_reply_before(self, round_number: int) -> OwnReply | None:
         """Return our last reply in an earlier round, if there was one."""
+        return next(iter(self.replies_before(round_number, 1)), None)
+
+    def replies_before(self, round_number: int, most: int) -> list[OwnReply]:
+        """Return our last replies in earlier rounds, the newest first.
+
+        Parameters
+        ----------
+        round_number : int
+            The round.
+        most : int
+            How many.
+        """
         rounds = [int(path.stem.removeprefix("round-")) for path in self._task.glob("round-*.json")]
-        earlier = max((number for number in rounds if number < round_number), default=None)
-        return None if earlier is None else self.reply_in(earlier)
+        earlier = sorted((number for number in rounds if number < round_number), reverse=True)
+        replies = (self.reply_in(number) for number in earlier[:most])
+        return [reply for reply in replies if reply is not None]
 
     def received(self, receipt: RoundReceipt, *, included: bool) -> None:
         """Keep a receipt that the coordinator signed for our own reply.
@@ -270,6 +288,16 @@ class OwnRecord:
             Records covered and block, or why it failed.
         """
         write_json(self._task / "anchor.json", {"outcome": outcome})
+
+    def claimed(self, outcome: str) -> None:
+        """Keep what became of claiming rewards, last.
+
+        Parameters
+        ----------
+        outcome : str
+            What arrived, or why it did not.
+        """
+        write_json(self._task / "claim.json", {"outcome": outcome})
 
     def closed(self, round_number: int, metrics: Mapping[str, float]) -> None:
         """Keep the final evaluation."""

@@ -23,6 +23,7 @@ from llm.factors import A_SUFFIX, Arrays, Float32Array, arrays_from_adapter
 from strategies import protocol
 from strategies.aggregation import AggregationRule
 from strategies.protocol import ProtocolError, RoundReceipt
+from strategies.reward_statement import RewardStatement, read_statements
 from strategies.run_parts import agreed_rule, agreed_terms
 from strategies.settings import RunSettings
 from strategies.signed_update import TaskContext
@@ -54,6 +55,8 @@ class Request:
         The whole global adapter.
     receipt : RoundReceipt or None
         What is owed for our last reply.
+    rewards : tuple of RewardStatement
+        What the sealed rounds say that we have earned.
     """
 
     task: bytes
@@ -62,6 +65,7 @@ class Request:
     rank: int
     adapter: Arrays
     receipt: RoundReceipt | None
+    rewards: tuple[RewardStatement, ...]
 
 
 def read_request(content: RecordDict, organization: str, settings: RunSettings) -> Request:
@@ -97,6 +101,7 @@ def read_request(content: RecordDict, organization: str, settings: RunSettings) 
         rank=rank,
         adapter=adapter,
         receipt=RoundReceipt.from_header(header),
+        rewards=_rewards(header),
     )
 
 
@@ -225,6 +230,15 @@ def is_ignored(chain: PublicChain, request: Request, record: OwnRecord) -> bool:
     if reply is None or reply.receipt is not None:
         return False
     return chain.round(request.task, reply.signed.update.round).phase.has_result
+
+
+def _rewards(header: Mapping[str, Any]) -> tuple[RewardStatement, ...]:
+    if protocol.REWARDS not in header:
+        return ()
+    try:
+        return tuple(read_statements(protocol.data(header, protocol.REWARDS)))
+    except ValueError as error:
+        raise ProtocolError(f"{protocol.REWARDS}: {error}") from error
 
 
 def _complete(sent: ArrayRecord, rule: AggregationRule) -> Arrays:

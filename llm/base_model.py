@@ -134,6 +134,29 @@ def load_base_model(
 _paths: dict[tuple[BaseModelSettings, Path], Path] = {}
 
 
+def load_tokenizer(settings: BaseModelSettings, cache: Path) -> PreTrainedTokenizerBase:
+    """Load a base model's tokenizer, and not the model.
+
+    Raises
+    ------
+    BaseModelError
+        If there is none.
+    """
+    return _tokenizer(base_model_path(settings, cache.expanduser().resolve()))
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseModelError(
+            f"{path}: its tokenizer cannot be loaded ({first_line(error)}); fetch the model again, "
+            "or choose another"
+        ) from error
+    return tokenizer
+
+
 # Two: an attestor trains in one type and scores in another.
 @lru_cache(maxsize=2)
 def _load(settings: BaseModelSettings, path: Path) -> BaseModel:

@@ -190,6 +190,22 @@ def completion_row(prompt: tuple[int, ...], completion: tuple[int, ...]) -> Row:
     return Row(prompt + completion[:-1], completion)
 
 
+def training_tokens(record: Record, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> int:
+    """Return how many tokens one pass over a record takes in training, without padding.
+
+    Parameters
+    ----------
+    record : Record
+        The record.
+    tokenizer : PreTrainedTokenizerBase
+        The base model's.
+    max_tokens : int
+        Longest record; a longer one's prompt loses its beginning.
+    """
+    [encoded] = encode([record], tokenizer, max_tokens=max_tokens)
+    return len(completion_row(encoded.prompt, encoded.completion).tokens)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows as one tensor, padded on the right.

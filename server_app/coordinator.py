@@ -104,7 +104,7 @@ def _run(
     if done:
         log("run-resumed", {"after": done})
     nodes = find_organizations(grid, settings.organization_names)
-    strategy.admit(Participant(name, node, settings.rank_of(name)) for name, node in nodes.items())
+    strategy.admit(_participant(settings, name, node) for name, node in nodes.items())
     log("setup-finished", {"seconds": time.monotonic() - started})
 
     rounds_left = settings.rounds - done
@@ -133,6 +133,11 @@ def _run(
     path = archive.write_summary(summary)
     archive.write_run({**archive.read_run(), "status": "finished"})
     log("run-finished", {"summary": str(path)})
+
+
+def _participant(settings: RunSettings, organization: str, node: int) -> Participant:
+    rank = settings.rank_of(organization)
+    return Participant(organization, node, rank, settings.effort.ranks(rank))
 
 
 def _run_entry(

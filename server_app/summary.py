@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from server_app.closing import Closing
+from server_app.participation import rounds_of
 from strategies.rewards import WEI_PER_GWEI
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import RunArchive
@@ -24,6 +25,7 @@ def summarize(
 
     ``seconds.train``, ``evaluate`` and ``ledger`` add up what each organization spent: on separate
     machines they run side by side. A run that was stopped and resumed is summarized as a whole.
+    What an organization did in each round, and the tokens it processed, are what it reported.
 
     Parameters
     ----------
@@ -46,10 +48,15 @@ def summarize(
     # A round beyond the last only seals what was earned; its adapter is the one before.
     trained = end.parent_round if last > settings.rounds else last
     records = [archive.record(number) for number in range(1, last + 1)]
-    seals = [archive.seal(number) for number in range(1, last + 1)]
+    # One that was voided while it was open, because of a dispute before it, has no seal.
+    seals = {n: archive.seal(n) for n in range(1, last + 1) if archive.is_sealed(n)}
     train, evaluate, ledger = (
         _spent(f"{name}-seconds", records, closings) for name in ("train", "evaluate", "ledger")
     )
+    rounds = rounds_of(
+        settings, archive, sorted(closings), range(1, min(last, settings.rounds) + 1)
+    )
+    tokens = {name: sum(entry["tokens"] for entry in rounds[name]) for name in rounds}
     organizations = {
         name: {
             "domain": closing.domain,
@@ -60,6 +67,9 @@ def summarize(
             "reward_gwei": end.rewards.amounts.get(name, 0) // WEI_PER_GWEI,
             "base_loss": closing.metrics.get("base-loss"),
             "loss": closing.metrics.get("final-loss"),
+            "rounds": rounds[name],
+            "tokens": tokens[name],
+            "spent_gwei": tokens[name] * settings.token_price_of(name),
         }
         for name, closing in sorted(closings.items())
     }
@@ -84,11 +94,11 @@ def summarize(
                     "block": seal["block"],
                     "gas_used": seal["gas_used"],
                 }
-                for number, seal in enumerate(seals, start=1)
+                for number, seal in seals.items()
             ],
             "attested": sorted(attested),
             "gas_used": opening_gas_used
-            + sum(seal["opening_gas_used"] + seal["gas_used"] for seal in seals)
+            + sum(seal["opening_gas_used"] + seal["gas_used"] for seal in seals.values())
             + sum(attestation.gas_used for attestation in attested.values()),
         },
         "seconds": {
@@ -98,7 +108,7 @@ def summarize(
             "ledger": ledger,
             "attest": seconds["attest"],
             "chain": seconds["chain"]
-            + sum(seal["seconds"] for seal in seals)
+            + sum(seal["seconds"] for seal in seals.values())
             + sum(attestation.seconds for attestation in attested.values()),
             "total": seconds["total"],
         },

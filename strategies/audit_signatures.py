@@ -1,11 +1,16 @@
-"""Whether every update of a round is one that its organization signed, and none was left out."""
+"""Whether every update of a round is one that its organization signed, and none was left out.
+
+And whether what was signed as a decline is listed as one, and nothing else is.
+"""
 
 from collections.abc import Iterator
 
 from blockchain.chain_records import RoundRecord
+from blockchain.model_update import ModelUpdate
 from blockchain.public_chain import PublicChain
 from blockchain.typed_data import SignatureError, check_signer
 from strategies.audit_check import Check
+from strategies.replies import VERDICTS_OF_DECLINES, Verdict
 from strategies.round_outcome import Entry, RoundOutcome
 from strategies.signed_update import TaskContext
 
@@ -13,7 +18,7 @@ from strategies.signed_update import TaskContext
 def check_signatures(
     outcome: RoundOutcome, on_chain: RoundRecord, context: TaskContext, chain: PublicChain
 ) -> Iterator[Check]:
-    """Check each entry's signature, and that what stands on the chain is among the entries.
+    """Check each entry's signature and kind, and that what stands on the chain is among them.
 
     Parameters
     ----------
@@ -58,9 +63,33 @@ def _check_entry(
         submitted = chain.submissions(context.task, outcome.round)
         if submitted.get(organization) != entry.digest:
             raise SignatureError("neither signed in the manifest nor put on the chain")
+        if entry.verdict != Verdict.PAYLOAD_UNAVAILABLE:
+            # Nothing holds its other fields against the digest: no update could be told from them.
+            raise ValueError(
+                f"known from the chain alone, and its verdict is {Verdict(entry.verdict).name}, "
+                f"expected {Verdict.PAYLOAD_UNAVAILABLE.name}"
+            )
         return
     update = entry.update(context, outcome.round, outcome.parent)
     if update.digest(context.domain) != entry.digest:
         raise SignatureError("the entry's fields are not those of the digest in its leaf")
     keys = chain.members.keys_between(organization, on_chain.opened_block, on_chain.closed_block)
     check_signer(entry.digest, entry.signature, *keys)
+    _check_kind(update, Verdict(entry.verdict))
+
+
+def _check_kind(update: ModelUpdate, verdict: Verdict) -> None:
+    """Refuse an update that is passed off as a decline, and a decline as an update.
+
+    Raises
+    ------
+    ValueError
+        If the verdict cannot be that of what was signed.
+    """
+    if update.declines and verdict not in VERDICTS_OF_DECLINES:
+        raise ValueError(f"signed that it declines, and its verdict is {verdict.name}")
+    if not update.declines and verdict is Verdict.DECLINED:
+        raise ValueError(
+            f"signed an update over {update.num_examples} records, and its verdict is "
+            f"{verdict.name}"
+        )

@@ -21,6 +21,7 @@ from strategies.replies import (
     check_reply,
 )
 from strategies.reply_errors import error_of
+from strategies.reward_statement import write_statements
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import Entry, RoundOutcome
@@ -116,7 +117,7 @@ class FederatedLora(Strategy):
                     node=p.node,
                     round=round_number,
                     parent=parent,
-                    shapes=self._rule.expected_shapes(round_number, p.rank),
+                    shapes=[self._rule.expected_shapes(round_number, r) for r in p.ranks],
                     max_examples=self._terms.max_examples,
                 ),
             )
@@ -138,7 +139,7 @@ class FederatedLora(Strategy):
         accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
 
         started = time.monotonic()
-        result = self._aggregate(round_number, accepted)
+        result = self._aggregate(round_number, checked)
         aggregate, adapter = result.aggregate, result.adapter
         checked = [result.judged(reply) for reply in checked]
         outcome = RoundOutcome.of(
@@ -164,6 +165,8 @@ class FederatedLora(Strategy):
             record={
                 "seconds": {"waited": waited, "aggregated": time.monotonic() - started},
                 "reasons": {r.organization: r.reason for r in checked if r.reason},
+                "declined": [r.organization for r in checked if r.verdict is Verdict.DECLINED],
+                "absent": absent,
                 "metrics": {r.organization: dict(r.metrics) for r in checked},
                 "diagnostics": {} if aggregate is None else aggregate.diagnostics,
                 "aggregation_error": (
@@ -241,6 +244,9 @@ class FederatedLora(Strategy):
                 "round": round_number,
                 "rank": participant.rank,
                 "adapter-hash": adapter_hash,
+                protocol.REWARDS: write_statements(
+                    self._progress.reward_statements(participant.organization)
+                ),
                 **(receipt.to_header() if receipt else {}),
             }
         )
@@ -309,15 +315,21 @@ class FederatedLora(Strategy):
             if digest not in replied
         ]
 
-    def _aggregate(self, round_number: int, accepted: list[CheckedReply]) -> RoundAggregate:
+    def _aggregate(self, round_number: int, checked: list[CheckedReply]) -> RoundAggregate:
         needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
         result = aggregate_round(
-            self._rule, self._progress.state, round_number, accepted, needed=needed
+            self._rule, self._progress.state, round_number, checked, needed=needed
         )
         if result.aggregate is None:
+            verdicts = [reply.verdict for reply in checked]
             self._listener(
                 "round-unchanged",
-                {"round": round_number, "accepted": len(accepted), "reason": result.reason},
+                {
+                    "round": round_number,
+                    "accepted": verdicts.count(Verdict.ACCEPTED),
+                    "declined": verdicts.count(Verdict.DECLINED),
+                    "reason": result.reason,
+                },
             )
         return result
 
@@ -346,6 +358,11 @@ class FederatedLora(Strategy):
                     "examples": reply.num_examples,
                     "metrics": dict(reply.metrics),
                 },
+            )
+        elif reply.verdict is Verdict.DECLINED:
+            self._listener(
+                "organization-declined",
+                {"organization": reply.organization, "metrics": dict(reply.metrics)},
             )
         else:
             self._listener(

@@ -5,7 +5,8 @@ Four kinds of message, each answered once:
 ``query.hello``
     Which organizations does this node serve?
 ``train``
-    One round: the global adapter and the round's terms; answered by update, signature, metrics.
+    One round: the global adapter, the round's terms, what the organization has earned; answered by
+    update, signature and metrics, or by a signed decline.
 ``evaluate.attest``
     To attestors: all that a sealed round was made of; answered by scores and signature.
 ``evaluate.closing``
@@ -35,6 +36,9 @@ HEADER = "header"
 OPENING = "opening"
 METRICS = "metrics"
 ORGANIZATIONS = "organizations"
+
+#: Entry of a header: `strategies.reward_statement.write_statements`.
+REWARDS = "rewards"
 
 T = TypeVar("T")
 

@@ -18,7 +18,8 @@ from llm.progress import Progress, silent
 from llm.records import Record
 from llm.rows import DataError
 from strategies.row_form import row_form
-from strategies.settings import EMBEDDED_DATA, NO_VALIDATION, RunSettings
+from strategies.setting_values import EMBEDDED_DATA, NO_VALIDATION
+from strategies.settings import RunSettings
 
 _PURPOSE: Final = "foedus/public-validation/v1"
 

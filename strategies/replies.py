@@ -1,15 +1,17 @@
-"""Checks each reply before it counts; one that fails is left out and named."""
+"""Checks each reply before it counts; one that fails is left out and named, one may decline."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
+from blockchain.model_update import DECLINED
 from blockchain.typed_data import check_signer
 from llm.factors import Arrays
 from strategies import protocol
@@ -34,6 +36,21 @@ class Verdict(IntEnum):
     WRONG_COMMITMENT = 11
     CONTRADICTED = 12
     PAYLOAD_UNAVAILABLE = 13
+    DECLINED = 14
+
+
+#: What may become of a signed decline. It declines whatever else happens, unless the message
+#: around it was out of order or its sender signed something else as well: an organization that
+#: sends such a message must not be able to make an honest coordinator's round fail the audit.
+VERDICTS_OF_DECLINES: Final = frozenset(
+    {
+        Verdict.DECLINED,
+        Verdict.WRONG_ORGANIZATION,
+        Verdict.WRONG_ROUND,
+        Verdict.MALFORMED,
+        Verdict.CONTRADICTED,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +67,9 @@ class Invitation:
         The round.
     parent : bytes
         Hash of the adapter that the round was opened on, 32 bytes.
-    shapes : mapping of str to tuple of int
-        Names and shapes of the arrays an honest update consists of.
+    shapes : sequence of mapping of str to tuple of int
+        Names and shapes of the arrays an honest update consists of: one mapping for each rank that
+        it may have, the largest last.
     max_examples : int
         The most records the terms let it use in a round.
     """
@@ -60,7 +78,7 @@ class Invitation:
     node: int
     round: int
     parent: bytes
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Sequence[Mapping[str, tuple[int, ...]]]
     max_examples: int
 
 
@@ -73,11 +91,12 @@ class CheckedReply:
     organization : str
         Who sent it.
     verdict : Verdict
-        ``ACCEPTED``, or why it does not count.
+        ``ACCEPTED``, ``DECLINED``, or why it does not count.
     signed : SignedUpdate
         What its sender signed. The opening is as claimed, unless the reply was accepted.
     reason : str
-        One line for the log; empty when accepted. Holds nothing of the reply's payload.
+        One line for the log; empty when accepted or declined. Holds nothing of the reply's
+        payload.
     arrays : dict of str to ndarray, or None
         The update; ``None`` unless its names, shapes and values held.
     metrics : dict of str to float
@@ -136,8 +155,9 @@ def check_reply(
     Returns
     -------
     CheckedReply
-        Of every signed reply, whatever else is wrong with it. The norm bound, which needs the
-        aggregation rule, is the strategy's to check.
+        Of every signed reply, whatever else is wrong with it. One that declines is neither
+        accepted nor rejected; its figures are kept. The norm bound, which needs the aggregation
+        rule, is the strategy's to check.
 
     Raises
     ------
@@ -151,7 +171,11 @@ def check_reply(
         header = _header(content)
         _check_sender(header, reply.metadata.src_node_id, invitation)
         _check_round(header, invitation)
-        _check_num_examples(signed.update.num_examples, invitation)
+        if signed.declines:
+            _check_no_update(content)
+            figures = finite_metrics(content)
+            return CheckedReply(organization, Verdict.DECLINED, signed, metrics=figures)
+        _check_records(signed, invitation)
         _check_opening(signed)
         arrays = _arrays(content, invitation)
         _check_hash(arrays, signed.opening.update_hash)
@@ -193,11 +217,11 @@ def _opening(content: RecordDict) -> Opening:
     """Return the opening as claimed; zeros, which open nothing, where there is none."""
     record = content.get(protocol.OPENING)
     if not isinstance(record, ConfigRecord):
-        return Opening(bytes(32), bytes(32))
+        return Opening.of_nothing()
     try:
         return Opening(protocol.digest(record, "update-hash"), protocol.digest(record, "salt"))
     except ProtocolError:
-        return Opening(bytes(32), bytes(32))
+        return Opening.of_nothing()
 
 
 #: Figures are logged and stored: what a reply may put there is bounded.
@@ -252,11 +276,26 @@ def _check_round(header: ConfigRecord, invitation: Invitation) -> None:
         )
 
 
-def _check_num_examples(num_examples: int, invitation: Invitation) -> None:
-    if not 1 <= num_examples <= invitation.max_examples:
+def _check_no_update(content: RecordDict) -> None:
+    if protocol.UPDATE in content:
         raise ProtocolError(
-            f"num-examples: {num_examples}, expected 1 to {invitation.max_examples}"
+            f"declines the round and carries an {protocol.UPDATE!r} record, expected none"
         )
+
+
+def _check_records(signed: SignedUpdate, invitation: Invitation) -> None:
+    """Hold an update against the number of records that one may use; a decline alone uses none."""
+    num_examples, most = signed.update.num_examples, invitation.max_examples
+    if signed.update.commitment == DECLINED:
+        raise ProtocolError(
+            f"num-examples: {num_examples} with the commitment of a decline, expected 0"
+        )
+    if num_examples == 0:
+        raise ProtocolError(
+            f"num-examples: 0 with the commitment of an update, expected 1 to {most}, or a decline"
+        )
+    if num_examples > most:
+        raise ProtocolError(f"num-examples: {num_examples}, expected 1 to {most}")
 
 
 def _check_opening(signed: SignedUpdate) -> None:
@@ -273,20 +312,24 @@ def _arrays(content: RecordDict, invitation: Invitation) -> Arrays:
     record = content.get(protocol.UPDATE)
     if not isinstance(record, ArrayRecord):
         raise ProtocolError(f"a reply without an {protocol.UPDATE!r} record of arrays")
-    missing = sorted(invitation.shapes.keys() - record.keys())
-    surplus = sorted(record.keys() - invitation.shapes.keys())
+    shapes = _shapes_of(record, invitation)
+    missing = sorted(shapes.keys() - record.keys())
+    surplus = sorted(record.keys() - shapes.keys())
     if missing or surplus:
         raise _RejectedError(
             Verdict.WRONG_NAMES,
             f"{len(missing)} arrays missing ({', '.join(missing[:2])}), "
-            f"{len(surplus)} not asked for, expected {len(invitation.shapes)}",
+            f"{len(surplus)} not asked for, expected {len(shapes)}",
         )
     arrays: Arrays = {}
-    for name, shape in invitation.shapes.items():
+    for name, shape in shapes.items():
         try:
             arrays[name] = protocol.decode_array(record[name], tuple(shape))
         except ProtocolError as error:
-            raise _RejectedError(Verdict.WRONG_SHAPE, f"{name}: {error}") from error
+            said = str(tuple(record[name].shape))[:60]
+            raise _RejectedError(
+                Verdict.WRONG_SHAPE, f"{name}: says it has shape {said}: {error}"
+            ) from error
     not_finite = sum(int((~np.isfinite(array)).sum()) for array in arrays.values())
     if not_finite:
         total = sum(array.size for array in arrays.values())
@@ -294,6 +337,18 @@ def _arrays(content: RecordDict, invitation: Invitation) -> Arrays:
             Verdict.NOT_FINITE, f"{not_finite:,} of {total:,} values are not finite"
         )
     return arrays
+
+
+def _shapes_of(record: ArrayRecord, invitation: Invitation) -> Mapping[str, tuple[int, ...]]:
+    """Return which of the shapes asked for a record says it has; the largest, where it has none.
+
+    What the record says is a stranger's word: decoding holds the bytes against it.
+    """
+    said = {name: tuple(array.shape) for name, array in record.items()}
+    for shapes in invitation.shapes:
+        if said == {name: tuple(shape) for name, shape in shapes.items()}:
+            return shapes
+    return invitation.shapes[-1]
 
 
 def _check_hash(arrays: Arrays, claimed: bytes) -> None:

@@ -43,11 +43,11 @@ def aggregate_round(
     rule: AggregationRule,
     state: AggregationState,
     round_number: int,
-    accepted: Sequence[CheckedReply],
+    checked: Sequence[CheckedReply],
     *,
     needed: int,
 ) -> RoundAggregate:
-    """Aggregate accepted updates, or leave the state as it is.
+    """Aggregate what was accepted, or leave the state as it is.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def aggregate_round(
         The state before the round.
     round_number : int
         The round.
-    accepted : sequence of CheckedReply
-        Replies that hold, with their arrays.
+    checked : sequence of CheckedReply
+        All signed replies; those that were accepted have their arrays, and they alone count.
     needed : int
         Fewer change nothing.
 
@@ -68,13 +68,9 @@ def aggregate_round(
         Unchanged, too, where no usable adapter comes of the updates: each may be finite and their
         sum beyond float32. One hostile update must not end the run.
     """
+    accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
     if len(accepted) < needed:
-        return _unchanged(
-            rule,
-            state,
-            Verdict.TOO_FEW,
-            f"{len(accepted)} updates were accepted, the round needs {needed} to count",
-        )
+        return _unchanged(rule, state, Verdict.TOO_FEW, _too_few(checked, len(accepted), needed))
     contributions = [
         Contribution(reply.organization, reply.num_examples, reply.arrays or {})
         for reply in accepted
@@ -85,6 +81,23 @@ def aggregate_round(
     except ValueError as error:
         return _unchanged(rule, state, Verdict.NO_AGGREGATE, f"no adapter comes of it: {error}")
     return RoundAggregate(aggregate.state, adapter, aggregate)
+
+
+def _too_few(checked: Sequence[CheckedReply], accepted: int, needed: int) -> str:
+    """Say why a round changes nothing: nobody replied, all declined, or too little held."""
+    declined = sum(reply.verdict is Verdict.DECLINED for reply in checked)
+    if not checked:
+        return "no organization replied"
+    if declined == len(checked):
+        return (
+            "the one organization that replied declined"
+            if declined == 1
+            else f"all {declined} organizations that replied declined"
+        )
+    counted = f"{accepted} updates were accepted"
+    if declined:
+        counted += f" and {declined} of {len(checked)} organizations that replied declined"
+    return f"{counted}, the round needs {needed} to count"
 
 
 def _unchanged(

@@ -30,7 +30,8 @@ class Entry:
     digest : bytes
         What the organization signed, 32 bytes.
     commitment : bytes
-        Salted commitment to the update, 32 bytes; zero for one known from the chain alone.
+        Salted commitment to the update, 32 bytes, or
+        :data:`blockchain.model_update.DECLINED`; zero for one known from the chain alone.
     num_examples : int
         Records used.
     deadline : int

@@ -16,12 +16,29 @@ class Participant:
     node : int
         The Flower node that answers for it.
     rank : int
-        How many rows and columns of the factors it trains.
+        How many rows and columns of the factors it trains at full effort.
+    ranks : tuple of int
+        All ranks it may train, ascending, the last one ``rank``; empty for that one alone.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
     """
 
     organization: str
     node: int
     rank: int
+    ranks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        ranks = self.ranks or (self.rank,)
+        if list(ranks) != sorted(set(ranks)) or ranks[-1] != self.rank:
+            raise ValueError(
+                f"{self.organization}: ranks {list(ranks)}, expected them ascending up to its own, "
+                f"{self.rank}"
+            )
+        object.__setattr__(self, "ranks", ranks)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from blockchain.canonical import hash_arrays
+from blockchain.chain_records import Seal
 from blockchain.errors import TransactionRevertedError
 from llm.factors import Arrays, arrays_from_adapter
 from strategies.aggregation import AggregationRule, AggregationState
 from strategies.attesting import Attesting
 from strategies.protocol import RoundReceipt
+from strategies.reward_statement import MOST_STATEMENTS, RewardStatement
 from strategies.rewards import RewardTable, RewardTerms
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import RoundOutcome
@@ -69,6 +71,8 @@ class RunProgress:
         self.state: AggregationState = rule.initial_state()
         self.rewards = RewardTable.empty(notary.task)
         self.receipts: dict[str, RoundReceipt] = {}
+        #: What was sealed does not change: each round is read and hashed once.
+        self._sealed: dict[int, tuple[RoundOutcome, Seal]] = {}
         self._initial = arrays_from_adapter(rule.adapter(rule.initial_state()))
 
     # What the state is as an adapter
@@ -198,6 +202,13 @@ class RunProgress:
         )
         self.attest_last(grid)
 
+    def reward_statements(self, organization: str) -> list[RewardStatement]:
+        """Return what the newest rounds of the branch say that an organization has earned."""
+        return [
+            RewardStatement.of(outcome, seal, organization)
+            for outcome, seal in self._branch(MOST_STATEMENTS)
+        ]
+
     def attest_missed(self, grid: Grid) -> None:
         """Ask once more for rounds that too few attested when each was the last one.
 
@@ -213,10 +224,18 @@ class RunProgress:
 
     def _valid_rounds(self) -> list[int]:
         """Return the sealed rounds that the last one builds on, itself included, in order."""
-        found, number = [], self.parent_round
-        while number > 0:
-            found.append(number)
-            number = RoundOutcome.from_manifest(self._archive.manifest(number)).parent_round
+        return [outcome.round for outcome, _ in self._branch()]
+
+    def _branch(self, most: int | None = None) -> list[tuple[RoundOutcome, Seal]]:
+        """Return those rounds with their seals, in order; at most so many, the newest."""
+        found: list[tuple[RoundOutcome, Seal]] = []
+        number = self.parent_round
+        while number > 0 and len(found) != most:
+            if number not in self._sealed:
+                outcome = RoundOutcome.from_manifest(self._archive.manifest(number))
+                self._sealed[number] = outcome, outcome.seal(self._notary.task)
+            found.append(self._sealed[number])
+            number = found[-1][0].parent_round
         return found[::-1]
 
     def _restore(self, number: int) -> RoundOutcome:

@@ -1,6 +1,16 @@
 """How a setting's value is read from text, and how a wrong one is reported: in one line."""
 
+import re
+from typing import Final
+
 from pydantic import ValidationError
+
+#: What ``data`` begins with where it is no path.
+EMBEDDED_DATA: Final = "embedded"
+HUB_DATA: Final = "hub"
+
+#: ``public-validation`` where contributions are not scored.
+NO_VALIDATION: Final = "none"
 
 
 def kebab(name: str) -> str:
@@ -21,6 +31,25 @@ def pairs(setting: str, text: str, *, alone_is_both: bool = False) -> dict[str, 
             raise ValueError(f"{setting}: {name!r} stands twice")
         pairs[name] = value
     return pairs
+
+
+def whole_numbers(setting: str, text: str, *, at_most: int) -> dict[str, int]:
+    """Read ``a=1,b=2``."""
+    given = pairs(setting, text)
+    for name, value in given.items():
+        if not re.fullmatch("[0-9]{1,16}", value) or int(value) > at_most:
+            raise ValueError(
+                f"{setting}: {name}={value[:64]!r}, expected a whole number of at most {at_most}"
+            )
+    return {name: int(value) for name, value in given.items()}
+
+
+def percents(text: str) -> tuple[int, ...]:
+    """Read ``25,50,100``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[0-9]{1,3}", part) for part in parts):
+        raise ValueError(f"{text[:64]!r}, expected whole numbers such as 25,50,100")
+    return tuple(int(part) for part in parts)
 
 
 def one_line(error: ValidationError) -> str:

@@ -7,30 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
-from strategies.aggregation import check_combination
+from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
+from strategies.effort import Effort
 from strategies.home import foedus_home
-from strategies.setting_values import kebab, one_line, pairs
+from strategies.setting_checks import check_settings
+from strategies.setting_values import EMBEDDED_DATA, kebab, one_line, pairs, percents, whole_numbers
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class SettingsError(ValueError):
     """A setting is unknown, of the wrong type, or does not go with another; one line says which."""
-
-
-_FIELDS = {
-    "text-label": {"text", "label", "id", "group"},
-    "prompt-completion": {"prompt", "completion", "id", "group"},
-    "chat": {"messages", "id", "group"},
-}
-
-#: What ``data`` begins with where it is no path.
-EMBEDDED_DATA = "embedded"
-HUB_DATA = "hub"
-
-#: ``public-validation`` where contributions are not scored.
-NO_VALIDATION = "none"
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -177,6 +164,36 @@ class RunSettings(BaseModel):
     )
     round_deadline: PositiveFloat = Field(3600.0, description="Seconds a round waits for replies.")
 
+    participation: Literal["learn", "evaluate", "always"] = Field(
+        "learn",
+        description="`learn`: each organization's agent decides whether to join a round and with "
+        "how much effort, and learns from what it is paid; `evaluate`: it decides and learns "
+        "nothing; `always`: full effort in every round. See [participation]"
+        "(docs/participation.md).",
+    )
+    effort_by: Literal["steps", "rank"] = Field(
+        "steps",
+        description="What effort changes: local `steps`, on fewer records, or the LoRA `rank`.",
+    )
+    effort_levels: str = Field(
+        "25,50,100", description="Low, mid and high effort, in percent of all records or the rank."
+    )
+    token_price: Positive = Field(
+        10, lt=2**53, description="What a token processed costs an organization, in gwei."
+    )
+    token_prices: str = Field(
+        "", description="Prices of single organizations: `shop=20,newspaper=5`."
+    )
+    token_budget: int = Field(
+        0,
+        ge=0,
+        lt=2**53,
+        description="Tokens an organization may spend in an epoch of rounds. 0: any number.",
+    )
+    budget_epoch: Positive = Field(
+        6, lt=2**31, description="Rounds that `token-budget` is for; then it is full again."
+    )
+
     attestors: str = Field(
         "",
         description="Organizations that recompute and score each round and sign what they found, "
@@ -283,118 +300,8 @@ class RunSettings(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _organizations_fit(self) -> Self:
-        names = self.organization_names
-        if not names:
-            raise ValueError("organizations: none named, expected at least one")
-        for name in names:
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"organizations: {name!r}, expected lower-case letters, digits, '-' and '_'"
-                )
-        if len(set(names)) != len(names):
-            raise ValueError("organizations: a name stands twice")
-        if self.min_organizations > len(names):
-            raise ValueError(
-                f"min-organizations is {self.min_organizations}, but only {len(names)} take part"
-            )
-        for attestor in self.attestor_names:
-            if attestor not in names:
-                raise ValueError(f"attestors: {attestor!r} is not among the organizations")
-        if len(set(self.attestor_names)) != len(self.attestor_names):
-            raise ValueError("attestors: a name stands twice")
-        for organization, rank in self._parsed_ranks().items():
-            if organization not in names:
-                raise ValueError(f"ranks: {organization!r} is not among the organizations")
-            if not 1 <= rank <= self.rank:
-                raise ValueError(
-                    f"ranks: {organization}={rank}, expected 1 to the run's rank {self.rank}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _aggregation_fits(self) -> Self:
-        check_combination(self.aggregation, self.robust)
-        names, needed = self.organization_names, 1
-        if self.robust == "multi-krum":
-            needed = 2 * self.byzantine + 3
-        elif self.robust == "trimmed-mean":
-            needed = 2 * self.byzantine + 1
-        if len(names) < needed:
-            raise ValueError(
-                f"{self.robust} with byzantine={self.byzantine} needs at least {needed} "
-                f"organizations, {len(names)} take part"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _the_rest_fits(self) -> Self:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch-size {self.batch_size} is no multiple of "
-                f"micro-batch-size {self.micro_batch_size}"
-            )
-        if self.chain_url == "managed" and self.chain_id != DEVELOPMENT_CHAIN_ID:
-            raise ValueError(
-                f"chain-id {self.chain_id}: the managed node has {DEVELOPMENT_CHAIN_ID}; "
-                "give chain-url as well"
-            )
-        if self.chain_url != "managed":
-            try:
-                ChainSettings.model_validate({"rpc_url": self.chain_url})
-            except ValidationError:
-                # The address may hold a password: it is not repeated.
-                raise ValueError("chain-url: expected 'managed' or an http(s) URL") from None
-        return self
-
-    @model_validator(mode="after")
-    def _data_fits(self) -> Self:
-        kind, _, name = self.data.partition(":")
-        if kind not in (EMBEDDED_DATA, HUB_DATA) and not Path(self.data).is_absolute():
-            # The application runs wherever the SuperLink or SuperNode was started.
-            raise ValueError(
-                f"data: {self.data!r}, expected {EMBEDDED_DATA!r}, 'hub:NAME' or an absolute path"
-            )
-        if kind == HUB_DATA and not name:
-            raise ValueError(f"data: {self.data!r}, expected 'hub:NAME'")
-        several = self.data == EMBEDDED_DATA or "{organization}" in self.data
-        if self.partition != "none" and several:
-            raise ValueError(
-                f"partition {self.partition!r} splits one data set, but data {self.data!r} names "
-                "one for each organization"
-            )
-        if self.partition == "none" and not several and len(self.organization_names) > 1:
-            raise ValueError(
-                f"data {self.data!r} is one data set for {len(self.organization_names)} "
-                "organizations: set partition, or let '{organization}' stand in the path"
-            )
-        if self.data_template.count("{text}") != 1:
-            raise ValueError(
-                f"data-template: {self.data_template!r}, expected '{{text}}' in it once"
-            )
-        if len(set(self.label_words.values())) < 2:
-            raise ValueError(f"data-labels: {self.data_labels!r}, expected two words or more")
-        unknown = self.data_field_names.keys() - _FIELDS[self.data_form]
-        if unknown:
-            raise ValueError(
-                f"data-fields: {sorted(unknown)[0]!r}, expected some of "
-                f"{', '.join(sorted(_FIELDS[self.data_form]))} for {self.data_form}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _scores_fit(self) -> Self:
-        where = self.public_validation
-        if where not in (EMBEDDED_DATA, NO_VALIDATION) and not Path(where).is_absolute():
-            raise ValueError(
-                f"public-validation: {where!r}, expected {EMBEDDED_DATA!r}, {NO_VALIDATION!r} or "
-                "an absolute path"
-            )
-        if self.score_method == "first-order" and self.aggregation in ("flora", "accumulators"):
-            raise ValueError(
-                "score-method 'first-order' does not go with aggregation "
-                f"{self.aggregation!r}, whose adapter changes its shape: choose 'leave-one-out'"
-            )
+    def _they_go_together(self) -> Self:
+        check_settings(self)
         return self
 
     @property
@@ -409,8 +316,27 @@ class RunSettings(BaseModel):
         return named or self.organization_names[:2]
 
     def rank_of(self, organization: str) -> int:
-        """Return the rank an organization trains."""
-        return self._parsed_ranks().get(organization, self.rank)
+        """Return the rank an organization trains at full effort."""
+        return self.ranks_given.get(organization, self.rank)
+
+    @property
+    def ranks_given(self) -> dict[str, int]:
+        """The ranks of single organizations."""
+        return whole_numbers("ranks", self.ranks, at_most=1024)
+
+    @property
+    def effort(self) -> Effort:
+        """What efforts an organization can choose from."""
+        return Effort(self.effort_by, percents(self.effort_levels))
+
+    def token_price_of(self, organization: str) -> int:
+        """Return what a token costs an organization, in gwei."""
+        return self.token_prices_given.get(organization, self.token_price)
+
+    @property
+    def token_prices_given(self) -> dict[str, int]:
+        """The prices of single organizations, in gwei a token."""
+        return whole_numbers("token-prices", self.token_prices, at_most=2**53 - 1)
 
     @property
     def home_path(self) -> Path:
@@ -426,12 +352,3 @@ class RunSettings(BaseModel):
     def data_field_names(self) -> dict[str, str]:
         """The fields of a row that bear another name."""
         return pairs("data-fields", self.data_fields)
-
-    def _parsed_ranks(self) -> dict[str, int]:
-        ranks = pairs("ranks", self.ranks)
-        for organization, rank in ranks.items():
-            if not re.fullmatch("[0-9]{1,4}", rank):
-                raise ValueError(
-                    f"ranks: {organization}={rank[:64]!r}, expected a whole number of at most 1024"
-                )
-        return {organization: int(rank) for organization, rank in ranks.items()}

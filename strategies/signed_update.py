@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eth_account.signers.local import LocalAccount
 
 from blockchain.merkle import organization_id
-from blockchain.model_update import SALT_BYTES, ModelUpdate, commitment
+from blockchain.model_update import DECLINED, SALT_BYTES, ModelUpdate, commitment
 from blockchain.typed_data import Domain, sign_digest
 
 
@@ -87,6 +87,11 @@ class Opening:
         """Return a new opening with a salt of the system's randomness."""
         return cls(update_hash, secrets.token_bytes(SALT_BYTES))
 
+    @classmethod
+    def of_nothing(cls) -> "Opening":
+        """Return all zeros, which open no commitment: nothing was trained, or it was erased."""
+        return cls(bytes(32), bytes(32))
+
     def commitment(self, num_examples: int) -> bytes:
         """Return the commitment that this opens, 32 bytes."""
         return commitment(self.update_hash, num_examples, self.salt)
@@ -109,6 +114,11 @@ class SignedUpdate:
     update: ModelUpdate
     signature: bytes
     opening: Opening
+
+    @property
+    def declines(self) -> bool:
+        """Whether it says that its organization trained nothing in the round."""
+        return self.update.declines
 
 
 def sign_update(
@@ -136,3 +146,33 @@ def sign_update(
         deadline=deadline,
     )
     return SignedUpdate(update, sign_digest(update.digest(context.domain), account), opening)
+
+
+def sign_decline(
+    context: TaskContext,
+    account: LocalAccount,
+    organization: str,
+    round_number: int,
+    parent: bytes,
+    *,
+    deadline: int,
+) -> SignedUpdate:
+    """Sign that an organization trains nothing in a round.
+
+    See :meth:`TaskContext.update` for the parameters.
+
+    Returns
+    -------
+    SignedUpdate
+        Over no records, with an opening of zeros: there is nothing to open, keep or erase.
+    """
+    update = context.update(
+        organization,
+        round_number,
+        parent,
+        committed=DECLINED,
+        num_examples=0,
+        deadline=deadline,
+    )
+    signature = sign_digest(update.digest(context.domain), account)
+    return SignedUpdate(update, signature, Opening.of_nothing())

@@ -10,7 +10,20 @@ TERMS_VERSION = 1
 
 #: Settings that say where and how a run is carried out, not what was agreed.
 _LOCAL = frozenset(
-    {"mode", "home", "run-name", "resume", "chain-url", "chain-port", "anchor-interval"}
+    {
+        "mode",
+        "home",
+        "run-name",
+        "resume",
+        "chain-url",
+        "chain-port",
+        "anchor-interval",
+        "participation",
+        "token-price",
+        "token-prices",
+        "token-budget",
+        "budget-epoch",
+    }
 )
 
 

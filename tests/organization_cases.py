@@ -52,6 +52,7 @@ def tiny_settings(home: Path, model: Path, data: Path, **changes: Any) -> RunSet
         "rank": 4,
         "alpha": 8.0,
         "rounds": 2,
+        "participation": "always",
         "records-per-round": 16,
         "batch-size": 8,
         "micro-batch-size": 4,

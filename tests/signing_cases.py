@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from blockchain.canonical import hash_arrays
 from blockchain.typed_data import Domain, sign_digest
 from strategies import protocol
-from strategies.signed_update import Opening, SignedUpdate, TaskContext
+from strategies.signed_update import Opening, SignedUpdate, TaskContext, sign_decline
 
 DOMAIN = Domain(31337, "0x" + "5F" * 20)
 DEADLINE = 2**40
@@ -92,5 +92,25 @@ def signed_reply(
                 {"update-hash": signed.opening.update_hash, "salt": signed.opening.salt}
             ),
             protocol.METRICS: MetricRecord({"last-loss": 0.5}),
+        }
+    )
+
+
+def decline_reply(context: TaskContext, name: str, round_number: int, parent: bytes) -> RecordDict:
+    """An organization's whole reply where it trains nothing."""
+    signed = sign_decline(context, account_of(name), name, round_number, parent, deadline=DEADLINE)
+    return RecordDict(
+        {
+            protocol.HEADER: protocol.header_record(
+                {
+                    "organization": name,
+                    "round": round_number,
+                    "num-examples": signed.update.num_examples,
+                    "commitment": signed.update.commitment,
+                    "deadline": DEADLINE,
+                    "signature": signed.signature,
+                }
+            ),
+            protocol.METRICS: MetricRecord({"tokens": 0, "received-loss": 0.75}),
         }
     )

@@ -46,14 +46,20 @@ from strategies.terms import terms_hash, terms_of
 from tests.aggregation_cases import SHAPES
 from tests.chain_samples import DISPUTES
 from tests.flower_messages import reply_to, sent
-from tests.signing_cases import DOMAIN, NAMES, account_of, signed_reply
+from tests.signing_cases import DOMAIN, NAMES, account_of, decline_reply, signed_reply
 
-#: Signs an organization's reply with other arrays than it would honestly send.
-Signer = Callable[[Mapping[str, Any]], RecordDict]
+#: Signs an organization's reply with other arrays than it would honestly send; with none, its
+#: decline.
+Signer = Callable[[Mapping[str, Any] | None], RecordDict]
 
 #: Given an honest answer, the round and the organization's signer: the answer, another one, an
 #: error, or none at all.
 Behaviour = Callable[[RecordDict, int, Signer], RecordDict | Error | None]
+
+
+def declining(_content: RecordDict, _round: int, sign: Signer) -> RecordDict:
+    """Decline every round."""
+    return sign(None)
 
 
 def in_round_one(answer: Callable[[RecordDict, Signer], RecordDict | Error | None]) -> Behaviour:
@@ -478,7 +484,9 @@ class Federation:
             update = honest_update(self.rule, round_number, name, self.settings.rank_of(name))
             parent = message.content[protocol.HEADER]["adapter-hash"]
 
-            def sign(arrays: Mapping[str, Any]) -> RecordDict:
+            def sign(arrays: Mapping[str, Any] | None) -> RecordDict:
+                if arrays is None:
+                    return decline_reply(self.context, name, round_number, parent)
                 examples = examples_of(name)
                 return signed_reply(self.context, name, round_number, parent, arrays, examples)
 

@@ -22,7 +22,9 @@ from tests.small_federation import (
     Federation,
     KilledError,
     LightChain,
+    declining,
     honest_attestor,
+    made_up_loss,
     scored,
     signed_scores,
     small_settings,
@@ -213,6 +215,40 @@ def test_one_that_proposes_other_scores_than_the_rest_find_is_alone_with_them(tm
     federation = Federation(tmp_path, LightChain(), attestors=attestors).run()
     assert federation.archive.attestation(1) is None
     assert federation.events_of("round-unattested")[0]["signed"] == ["north"]
+
+
+def test_a_round_of_declines_is_attested_with_zeros_and_no_model_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def loss(adapter):
+        asked.append(adapter)
+        return made_up_loss(adapter)
+
+    monkeypatch.setattr("tests.small_federation.made_up_loss", loss)
+    behaviours = dict.fromkeys(NAMES, declining)
+    federation = Federation(tmp_path, LightChain(), behaviours=behaviours, attestors=TWO).run()
+    for number in (1, 2):
+        attestation = federation.archive.attestation(number)
+        assert attestation.landed
+        assert attestation.scores.scores == dict.fromkeys(NAMES, 0)
+    assert asked == []
+    # Nothing was earned: no round of its own seals it.
+    assert federation.archive.last_prepared_round() == 2
+    assert outcome_of(federation, 2).rewards.total == 0
+    assert failed_checks(federation) == set()
+
+
+def test_one_that_declines_earns_nothing_and_takes_nothing_from_the_others(tmp_path):
+    some = {"south": lambda c, n, s: declining(c, n, s) if n == 1 else c}
+    late = {"south": lambda c, n, s: None if n == 1 else c}
+    declined, absent = (
+        Federation(tmp_path / name, LightChain(), behaviours=behaviours, attestors=TWO).run()
+        for name, behaviours in (("declined", some), ("late", late))
+    )
+    scores = declined.archive.attestation(1).scores.scores
+    assert scores["south"] == 0
+    assert scores == absent.archive.attestation(1).scores.scores
+    assert outcome_of(declined, 3).rewards.amounts == outcome_of(absent, 3).rewards.amounts
 
 
 def evidence_of(federation, number, **changes):

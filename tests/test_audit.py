@@ -4,18 +4,28 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from flwr.app import RecordDict
 
 from blockchain.anchors import Anchor, AnchorEvent
 from blockchain.canonical import canonical_json
 from blockchain.merkle import organization_id
+from strategies import protocol
+from strategies.assurance import level_of
 from strategies.audit import audit
+from strategies.recomputation import EvidenceError
+from strategies.replies import VERDICTS_OF_DECLINES, Verdict
+from strategies.round_evidence import RoundEvidence
 from strategies.run_archive import RunArchive
+from tests.signing_cases import NAMES
 from tests.small_federation import (
     Federation,
     KilledError,
     LightChain,
+    declining,
     in_round_one,
+    scored,
     small_settings,
 )
 
@@ -332,6 +342,150 @@ def test_a_seal_on_chain_without_its_round_on_disk_fails(tmp_path):
 def test_checks_are_plain_json(federation):
     for check in audit(federation.copy, federation.chain):
         assert json.loads(json.dumps(check.to_json())) == check.to_json()
+
+
+def attested(federation, number=1):
+    """What an honest attestor scores of a round, or why it refuses."""
+    evidence = RoundEvidence.of_archive(federation.archive, number, exact=True)
+    _, table = scored(federation, RecordDict(evidence.to_records(federation.task)))
+    return table.scores
+
+
+def sealed_as(federation, change):
+    """Let a hostile coordinator change the checked replies of round 1 before it aggregates."""
+    strategy, real = federation.strategy, federation.strategy._checked
+
+    def checked(replies):
+        found, absent = real(replies)
+        first = strategy.last_round == 0
+        return [change(reply) if first else reply for reply in found], absent
+
+    strategy._checked = checked
+    return federation.run()
+
+
+def passed_off(verdict, name="west"):
+    """Give one organization's reply another verdict, and forget the update."""
+
+    def change(reply):
+        return replace(reply, verdict=verdict, arrays=None) if reply.organization == name else reply
+
+    return change
+
+
+@pytest.mark.parametrize("who", [("west",), ("west", "east"), NAMES], ids=str)
+def test_a_run_with_declines_holds_and_can_be_attested(tmp_path, who):
+    federation = Federation(tmp_path, LightChain(), behaviours=dict.fromkeys(who, declining)).run()
+    assert said(failures(federation, federation.archive)) == ""
+    scores = attested(federation)
+    assert {name for name, score in scores.items() if score} == set(NAMES) - set(who)
+
+
+def test_an_update_that_is_passed_off_as_a_decline_fails_by_name_and_is_not_attested(tmp_path):
+    federation = sealed_as(Federation(tmp_path, LightChain()), passed_off(Verdict.DECLINED))
+    # All else fits: the aggregate is that of the others.
+    (failed,) = failures(federation, federation.archive)
+    assert (failed.round, failed.name, level_of(failed)) == (1, "signature of west", "signed")
+    assert failed.detail == "signed an update over 32 records, and its verdict is DECLINED"
+    with pytest.raises(EvidenceError, match="signature of west: signed an update over 32 records"):
+        attested(federation)
+
+
+FALSE_VERDICTS = [v for v in Verdict if v not in {*VERDICTS_OF_DECLINES, Verdict.ACCEPTED}]
+
+
+@pytest.mark.parametrize("verdict", FALSE_VERDICTS, ids=lambda verdict: verdict.name)
+def test_a_decline_that_is_passed_off_as_an_update_fails_by_name_and_is_not_attested(
+    tmp_path, verdict
+):
+    federation = Federation(tmp_path, LightChain(), behaviours={"west": declining})
+    sealed_as(federation, passed_off(verdict))
+    (failed,) = failures(federation, federation.archive)
+    assert (failed.round, failed.name) == (1, "signature of west")
+    assert failed.detail == f"signed that it declines, and its verdict is {verdict.name}"
+    with pytest.raises(EvidenceError, match="signature of west: signed that it declines"):
+        attested(federation)
+
+
+def test_a_decline_that_is_passed_off_as_accepted_fails_by_name_and_is_not_attested(tmp_path):
+    federation = Federation(tmp_path, LightChain(), behaviours={"west": declining})
+    real = federation.strategy._entries
+
+    def entries(*arguments):
+        return [
+            replace(entry, verdict=int(Verdict.ACCEPTED)) if entry.organization == "west" else entry
+            for entry in real(*arguments)
+        ]
+
+    federation.strategy._entries = entries
+    federation.run()
+    failed = {(check.round, check.name) for check in failures(federation, federation.archive)}
+    assert {(1, "signature of west"), (1, "update of west"), (1, "aggregate")} <= failed
+    with pytest.raises(EvidenceError, match="signature of west: signed that it declines"):
+        attested(federation)
+
+
+def around_a_decline():
+    """From a valid decline: messages out of order around what was signed, with their verdicts."""
+    arrays = protocol.array_record({"layer": np.zeros((2, 2), np.float32)})
+
+    def headed(content, **changes):
+        header = {**content[protocol.HEADER], **changes}
+        return RecordDict({**content, protocol.HEADER: protocol.header_record(header)})
+
+    return {
+        Verdict.MALFORMED: lambda content: RecordDict({**content, protocol.UPDATE: arrays}),
+        Verdict.WRONG_ORGANIZATION: lambda content: headed(content, organization="east"),
+        Verdict.WRONG_ROUND: lambda content: headed(content, round=7),
+    }
+
+
+@pytest.mark.parametrize("verdict", around_a_decline(), ids=lambda verdict: verdict.name)
+def test_nobody_can_make_an_honest_round_fail_by_a_message_out_of_order_around_a_decline(
+    tmp_path, verdict
+):
+    answer = around_a_decline()[verdict]
+    federation = Federation(
+        tmp_path,
+        LightChain(),
+        behaviours={"west": in_round_one(lambda _, sign: answer(sign(None)))},
+    ).run()
+    assert federation.manifest_entries(1)["west"]["verdict"] == verdict
+    assert said(failures(federation, federation.archive)) == ""
+    assert attested(federation)["west"] == 0
+
+
+def test_nor_by_saying_something_else_on_the_chain(tmp_path):
+    chain = LightChain()
+    federation = Federation(
+        tmp_path, chain, behaviours={"west": in_round_one(lambda _, s: s(None))}
+    )
+    chain.submitted[federation.task, 1] = {organization_id("west"): bytes([8]) * 32}
+    federation.run()
+    assert said(failures(federation, federation.archive)) == ""
+    assert attested(federation)["west"] == 0
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, Verdict.DECLINED, Verdict.MALFORMED])
+def test_what_is_known_from_the_chain_alone_can_be_listed_as_nothing_else(tmp_path, verdict):
+    chain = LightChain()
+    federation = Federation(tmp_path, chain, behaviours={"west": in_round_one(lambda *_: None)})
+    chain.submitted[federation.task, 1] = {organization_id("west"): bytes([8]) * 32}
+    real = federation.strategy._entries
+
+    def entries(*arguments):
+        return [
+            entry if entry.signature else replace(entry, verdict=int(verdict))
+            for entry in real(*arguments)
+        ]
+
+    federation.strategy._entries = entries
+    federation.run()
+    failed = failures(federation, federation.archive)
+    assert (1, "signature of west") in {(check.round, check.name) for check in failed}
+    assert "known from the chain alone" in said(failed)
+    with pytest.raises(EvidenceError, match="signature of west: known from the chain alone"):
+        attested(federation)
 
 
 @pytest.mark.real

@@ -9,6 +9,7 @@ import pytest
 from blockchain.canonical import hash_arrays
 from blockchain.chain_records import Phase
 from blockchain.disputes import ChallengeState
+from blockchain.merkle import Leaf
 from blockchain.model_update import receipt_digest
 from blockchain.typed_data import sign_digest
 from client_app.own_record import OwnRecord
@@ -23,11 +24,19 @@ from strategies.challenges import (
     withdraw_credits,
 )
 from strategies.protocol import RoundReceipt
+from strategies.replies import Verdict
 from strategies.round_outcome import RoundOutcome
+from strategies.signed_update import sign_decline
 from tests.chain_samples import DISPUTES
 from tests.foedus_command import foedus
-from tests.signing_cases import account_of, signed_update
-from tests.small_federation import Federation, examples_of, honest_update, small_settings
+from tests.signing_cases import DEADLINE, NAMES, account_of, signed_update
+from tests.small_federation import (
+    Federation,
+    declining,
+    examples_of,
+    honest_update,
+    small_settings,
+)
 
 __all__ = ["foedus"]
 
@@ -185,6 +194,63 @@ def test_an_update_rejected_in_silence_is_put_on_the_chain_and_upheld(federation
     (listed,) = list_challenges(run.chain, run.task)
     assert not listed.filed.challenge.by_receipt
     assert upheld(run, travelling, update, 2)
+
+
+def test_declines_are_proved_under_their_seal_and_one_that_was_left_out_is_upheld(
+    federation, travelling
+):
+    # All decline both rounds; the coordinator acknowledges west's second decline, and drops it.
+    run = federation(**dict.fromkeys(NAMES, declining))
+    tampering(run, 2, lambda entries: [e for e in entries if e.organization != "west"])
+    rounds = {number: run.chain.round(run.task, number) for number in (1, 2)}
+    assert [record.leaf_count for record in rounds.values()] == [4, 3]
+    assert rounds[2].adapter_hash == run.chain.task(run.task).genesis_adapter
+    for number in (1, 2):
+        outcome = RoundOutcome.from_manifest(run.archive.manifest(number))
+        receipts = run.notary.receipts(outcome, run.archive.seal(number))
+        assert len(receipts) == rounds[number].leaf_count
+        for receipt in receipts.values():
+            assert receipt.verdict == Verdict.DECLINED
+            leaf = Leaf(receipt.digest, receipt.index, receipt.verdict)
+            assert run.chain.is_included(run.task, number, leaf, receipt.proof)
+            for other in (Verdict.ACCEPTED, Verdict.MALFORMED):
+                leaf = Leaf(receipt.digest, receipt.index, int(other))
+                assert not run.chain.is_included(run.task, number, leaf, receipt.proof)
+    update = sign_decline(
+        run.context,
+        account_of("west"),
+        "west",
+        2,
+        rounds[2].parent_adapter,
+        deadline=DEADLINE,
+    ).update
+    assert failing(run) == set()
+    open_challenge(travelling.sent_by("west"), update, acknowledged(run, update))
+    assert upheld(run, travelling, update, 2)
+    assert levels(run)[2] == "disputed"
+
+
+def test_a_decline_that_is_included_is_answered_and_one_on_the_chain_is_not_missed(
+    federation, travelling
+):
+    def submitted(content, number, sign):
+        if number == 2:
+            parent = run.chain.round(run.task, 2).parent_adapter
+            signed = sign_decline(
+                run.context, account_of("west"), "west", 2, parent, deadline=DEADLINE
+            )
+            travelling.sent_by("west").disputes.submit(signed.update, signed.signature)
+            first.append(signed.update)
+        return sign(None)
+
+    first = []
+    run = federation(west=submitted)
+    run.run()
+    assert failing(run) == set()
+    assert run.manifest_entries(2)["west"]["verdict"] == Verdict.DECLINED
+    open_challenge(travelling.sent_by("west"), first[0], None)
+    assert len(answer_challenges(run.chain, run.archive, run.task).included) == 1
+    assert withdraw_credits([("coordinator", run.chain)]) == {"coordinator": DISPUTES.bond}
 
 
 def test_an_included_update_cannot_be_challenged_and_a_challenge_anyway_is_answered(

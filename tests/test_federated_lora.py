@@ -1,6 +1,7 @@
 """The strategy: rounds equal the plain aggregation, bad organizations are left out, runs resume."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,12 +18,15 @@ from strategies import protocol
 from strategies.aggregation import RULE_NAMES, Contribution
 from strategies.protocol import RoundReceipt
 from strategies.replies import Verdict
+from strategies.round_terms import Participant
 from strategies.run_archive import ArchiveError
-from tests.signing_cases import NAMES, account_of
+from strategies.signed_update import sign_decline
+from tests.signing_cases import DEADLINE, NAMES, account_of
 from tests.small_federation import (
     Federation,
     KilledError,
     LightChain,
+    declining,
     examples_of,
     honest_update,
     in_round_one,
@@ -400,6 +404,234 @@ def test_a_chain_that_refuses_a_seal_ends_the_run_with_the_round_prepared(tmp_pa
         federation.run()
     assert federation.archive.is_prepared(1)
     assert not federation.archive.is_sealed(1)
+
+
+def declining_in_round_one(content, number, sign):
+    return declining(content, number, sign) if number == 1 else content
+
+
+DECLINE_FIGURES = {"tokens": 0.0, "received-loss": 0.75}
+
+
+def test_one_that_declines_is_not_aggregated_and_has_a_leaf_and_a_receipt_that_say_so(tmp_path):
+    federation = Federation(
+        tmp_path, LightChain(), behaviours={"south": declining_in_round_one}
+    ).run()
+    state, _ = aggregated_plainly(federation, without={("south", 1)})
+    assert hash_arrays(federation.archive.state(2)) == hash_arrays(state.to_arrays())
+    entry = federation.manifest_entries(1)["south"]
+    assert (entry["verdict"], float.fromhex(entry["weight"])) == (Verdict.DECLINED, 0.0)
+    assert federation.chain.round(federation.task, 1).leaf_count == 4
+    receipt = receipts_of(federation.grid.sent[4:8])["south"]
+    assert (receipt.verdict, receipt.digest.hex()) == (Verdict.DECLINED, entry["digest"])
+    leaf = Leaf(receipt.digest, receipt.index, receipt.verdict)
+    assert federation.chain.is_included(federation.task, 1, leaf, receipt.proof)
+    # Nothing of it is stored that could be erased.
+    assert set(federation.archive.openings(1)) == {"east", "north", "west"}
+    assert federation.manifest_entries(2)["south"]["verdict"] == Verdict.ACCEPTED
+
+
+def test_declined_absent_rejected_and_accepted_are_told_apart_everywhere(tmp_path):
+    federation = Federation(
+        tmp_path,
+        LightChain(),
+        behaviours={
+            "east": declining_in_round_one,
+            "north": in_round_one(lambda *_: None),
+            "south": in_round_one(poisoned(np.nan)),
+        },
+    ).run()
+    manifest, record = federation.archive.manifest(1), federation.archive.record(1)
+    assert manifest["absent"] == record["absent"] == {"north": "late"}
+    assert {e["organization"]: e["verdict"] for e in manifest["updates"]} == {
+        "east": Verdict.DECLINED,
+        "south": Verdict.NOT_FINITE,
+        "west": Verdict.TOO_FEW,
+    }
+    assert record["declined"] == ["east"]
+    assert set(record["reasons"]) == {"south", "west"}
+    assert record["metrics"]["east"] == DECLINE_FIGURES
+    assert federation.events_of("organization-declined") == [
+        {"organization": "east", "metrics": DECLINE_FIGURES}
+    ]
+    assert [e["organization"] for e in federation.events_of("update-rejected")] == ["south"]
+    assert [e["organization"] for e in federation.events_of("organization-absent")] == ["north"]
+    assert federation.events_of("update-accepted")[0]["organization"] == "west"
+    (event,) = federation.events_of("round-unchanged")
+    assert (event["accepted"], event["declined"]) == (1, 1)
+    assert event["reason"] == (
+        "1 updates were accepted and 1 of 3 organizations that replied declined, the round needs "
+        "2 to count"
+    )
+    assert record["reasons"]["west"] == event["reason"]
+    assert federation.archive.record(2)["declined"] == []
+
+
+@pytest.mark.parametrize(
+    ("silent", "reason"),
+    [
+        ((), "all 4 organizations that replied declined"),
+        (("east",), "all 3 organizations that replied declined"),
+        (("east", "north", "south"), "the one organization that replied declined"),
+        (NAMES, "no organization replied"),
+    ],
+)
+def test_a_round_that_all_decline_moves_nothing_says_so_and_the_next_one_goes_on(
+    tmp_path, silent, reason
+):
+    behaviours = dict.fromkeys(NAMES, declining_in_round_one)
+    behaviours |= {name: in_round_one(lambda *_: None) for name in silent}
+    federation = Federation(tmp_path, LightChain(), behaviours=behaviours).run()
+    archive, record = federation.archive, federation.chain.round(federation.task, 1)
+    assert record.phase is Phase.SEALED
+    assert record.leaf_count == len(NAMES) - len(silent)
+    assert record.adapter_hash == record.parent_adapter
+    assert hash_arrays(archive.state(1)) == hash_arrays(archive.state(0))
+    (event,) = federation.events_of("round-unchanged")
+    assert (event["round"], event["accepted"]) == (1, 0)
+    assert event["declined"] == len(NAMES) - len(silent)
+    assert event["reason"] == reason
+    verdicts = {entry["verdict"] for entry in federation.manifest_entries(1).values()}
+    assert verdicts <= {Verdict.DECLINED}
+    rule = federation.rule
+    second = [
+        Contribution(name, examples_of(name), honest_update(rule, 2, name, 4)) for name in NAMES
+    ]
+    state = rule.aggregate(rule.initial_state(), 2, second).state
+    assert hash_arrays(archive.state(2)) == hash_arrays(state.to_arrays())
+
+
+def test_a_decline_that_is_put_on_the_chain_too_has_one_leaf(tmp_path):
+    behaviours = {"south": declining}
+    whole = Federation(tmp_path / "whole", LightChain(), behaviours=behaviours).run()
+    chain = LightChain()
+    federation = Federation(tmp_path / "submitted", chain, behaviours=behaviours)
+    digest = bytes.fromhex(whole.manifest_entries(1)["south"]["digest"])
+    chain.submitted[federation.task, 1] = {organization_id("south"): digest}
+    assert federation.run().files() == whole.files()
+
+
+@pytest.mark.parametrize("replies", ["decline", "update"])
+def test_one_that_declines_here_and_updates_there_counts_with_neither(tmp_path, replies):
+    chain = LightChain()
+    behaviours = {"south": declining_in_round_one} if replies == "decline" else {}
+    federation = Federation(tmp_path, chain, behaviours=behaviours)
+    parent = chain.task(federation.task).genesis_adapter
+    declined = sign_decline(
+        federation.context, account_of("south"), "south", 1, parent, deadline=DEADLINE
+    )
+    digest = declined.update.digest(federation.context.domain)
+    if replies == "decline":
+        digest = bytes([8]) * 32
+    chain.submitted[federation.task, 1] = {organization_id("south"): digest}
+    federation.run()
+    verdicts = {
+        e["digest"]: e["verdict"]
+        for e in federation.archive.manifest(1)["updates"]
+        if e["organization"] == "south"
+    }
+    assert verdicts.pop(digest.hex()) == Verdict.PAYLOAD_UNAVAILABLE
+    assert list(verdicts.values()) == [Verdict.CONTRADICTED]
+    assert federation.events_of("organization-declined") == []
+
+
+def with_efforts(federation, *ranks):
+    """Let every organization train one of some ranks, up to its own."""
+    federation.strategy.admit(
+        Participant(
+            name,
+            federation.nodes[name],
+            own := federation.settings.rank_of(name),
+            tuple(sorted({own, *(rank for rank in ranks if rank < own)})),
+        )
+        for name in NAMES
+    )
+    return federation
+
+
+#: The rank that each organization trains in the first and in the second round.
+TRAINED = {"east": (4, 1), "north": (2, 4), "south": (1, 1), "west": (2, 2)}
+
+
+def of_rank(federation, name):
+    """Answer with an honest update of the rank that the round's effort is."""
+
+    def answer(content, number, sign):
+        return sign(honest_update(federation.rule, number, name, TRAINED[name][number - 1]))
+
+    return answer
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_two_rounds_of_several_ranks_equal_the_plain_aggregation_of_the_same_updates(
+    tmp_path, rule
+):
+    federation = Federation(tmp_path, LightChain(), small_settings(aggregation=rule))
+    federation._behaviours.update({name: of_rank(federation, name) for name in NAMES})
+    with_efforts(federation, 1, 2).run()
+    rule, state = federation.rule, federation.rule.initial_state()
+    for number in (1, 2):
+        contributions = [
+            Contribution(
+                name, examples_of(name), honest_update(rule, number, name, ranks[number - 1])
+            )
+            for name, ranks in TRAINED.items()
+        ]
+        state = rule.aggregate(state, number, contributions).state
+        verdicts = {e["verdict"] for e in federation.manifest_entries(number).values()}
+        assert verdicts == {Verdict.ACCEPTED}
+    assert hash_arrays(federation.archive.state(2)) == hash_arrays(state.to_arrays())
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_an_update_of_a_small_rank_is_held_to_the_norm_bound_and_to_the_ranks_allowed(
+    tmp_path, rule
+):
+    settings = small_settings(aggregation=rule, norm_bound=1000.0, rounds=1)
+    federation = Federation(tmp_path, LightChain(), settings)
+
+    def of(name, rank, factor=1.0):
+        def answer(content, number, sign):
+            update = honest_update(federation.rule, number, name, rank)
+            return sign({n: array * np.float32(factor) for n, array in update.items()})
+
+        return answer
+
+    federation._behaviours.update(
+        {"east": of("east", 1), "north": of("north", 1, 1e5), "south": of("south", 3)}
+    )
+    with_efforts(federation, 1, 2).run()
+    verdicts = {name: entry["verdict"] for name, entry in federation.manifest_entries(1).items()}
+    assert verdicts == {
+        "east": Verdict.ACCEPTED,
+        "north": Verdict.NORM_EXCEEDED,
+        "south": Verdict.WRONG_SHAPE,
+        "west": Verdict.ACCEPTED,
+    }
+
+
+def test_the_ranks_of_a_participant_ascend_to_its_own():
+    assert Participant("east", 1, 4).ranks == (4,)
+    assert replace(Participant("east", 1, 4), ranks=(1, 2, 4)).ranks == (1, 2, 4)
+    for ranks in ((1, 2), (4, 2), (2, 2, 4), (4, 8)):
+        with pytest.raises(ValueError, match="east: ranks"):
+            Participant("east", 1, 4, ranks)
+
+
+@pytest.mark.parametrize("stage", Federation.STAGES)
+def test_a_run_with_declines_that_is_killed_resumes_to_the_same_bits(tmp_path, stage):
+    settings = small_settings(rounds=3)
+    behaviours = {name: lambda c, n, s: declining(c, n, s) if n == 2 else c for name in NAMES}
+    whole = Federation(tmp_path / "whole", LightChain(), settings, behaviours).run()
+    chain = LightChain()
+    killed = Federation(tmp_path / "killed", chain, settings, behaviours, killed_at=stage)
+    with pytest.raises(KilledError):
+        killed.run()
+    resumed = Federation(tmp_path / "killed", chain, settings, behaviours).run()
+    assert resumed.files() == whole.files()
+    assert receipts_of(resumed.strategy.closing_messages()) == receipts_of(
+        whole.strategy.closing_messages()
+    )
 
 
 @pytest.mark.real

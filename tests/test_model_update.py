@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blockchain.model_update import (
     ATTESTATION_TYPE,
+    DECLINED,
     MODEL_UPDATE_TYPE,
     RECEIPT_TYPE,
     Attestation,
@@ -247,3 +248,21 @@ def test_a_commitment_binds_update_number_and_salt(update, examples, salt):
     assert committed != commitment(flipped, examples, salt)
     assert committed != commitment(update, examples ^ 1, salt)
     assert committed != commitment(update, examples, bytes([salt[0] ^ 1]) + salt[1:])
+
+
+@given(UPDATE)
+def test_an_update_declines_only_over_no_records_and_the_public_constant_together(update):
+    assert replace(update, num_examples=0, commitment=DECLINED).declines
+    assert not replace(update, num_examples=1, commitment=DECLINED).declines
+    assert update.commitment == DECLINED or not replace(update, num_examples=0).declines
+
+
+@given(HASH, HASH)
+def test_no_hash_and_salt_open_a_decline(update_hash, salt):
+    assert commitment(update_hash, 0, salt) != DECLINED
+    assert commitment(bytes(32), 0, bytes(32)) != DECLINED
+
+
+def test_the_constant_of_a_decline_stays_what_it_was():
+    # It stands in leaves and on the chain: another constant would make old declines updates.
+    assert DECLINED.hex() == "d37daead66a9746a011e6a399e0e417cf4af9512bd8459366dea541e9fa1a110"

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from blockchain.canonical import hash_arrays
+from blockchain.model_update import DECLINED
+from blockchain.typed_data import sign_digest
 from strategies import protocol
 from strategies.replies import (
+    VERDICTS_OF_DECLINES,
     Invitation,
     UnsignedReplyError,
     Verdict,
@@ -21,9 +24,9 @@ from strategies.replies import (
     finite_metrics,
 )
 from strategies.reply_errors import error_of
-from strategies.signed_update import TaskContext
+from strategies.signed_update import Opening, SignedUpdate, TaskContext, sign_decline
 from tests.flower_messages import invitation_message, reply_to
-from tests.signing_cases import DOMAIN, account_of, signed_update
+from tests.signing_cases import DEADLINE, DOMAIN, account_of, decline_reply, signed_update
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -34,7 +37,7 @@ FEW = settings(
 )
 SHAPES = {"layer.lora_A.weight": (2, 3), "layer.lora_B.weight": (4, 2)}
 PARENT = bytes([4]) * 32
-INVITATION = Invitation("shop", NODE, 3, PARENT, SHAPES, max_examples=32)
+INVITATION = Invitation("shop", NODE, 3, PARENT, [SHAPES], max_examples=32)
 KEYS = (account_of("shop").address,)
 CONTEXT = TaskContext(bytes([1]) * 32, bytes([2]) * 32, DOMAIN)
 METRICS = {"tokens": 120, "last-loss": 0.5}
@@ -371,3 +374,200 @@ def test_a_missing_reply_is_late_and_an_error_is_one_printable_line():
 def test_an_update_record_is_read_as_arrays_only():
     content = content_of(ZEROS)
     assert isinstance(content[protocol.UPDATE], ArrayRecord)
+
+
+def valid_decline():
+    return decline_reply(CONTEXT, "shop", 3, PARENT)
+
+
+def with_header(content, **changes):
+    """The same reply with other words around what was signed."""
+    header = {**content[protocol.HEADER], **changes}
+    return RecordDict({**content, protocol.HEADER: ConfigRecord(header)})
+
+
+def signed_as(committed, examples):
+    """A reply over any commitment and number of records, signed by the organization."""
+    update = CONTEXT.update(
+        "shop", 3, PARENT, committed=committed, num_examples=examples, deadline=DEADLINE
+    )
+    signature = sign_digest(update.digest(DOMAIN), account_of("shop"))
+    return SignedUpdate(update, signature, Opening.of_nothing())
+
+
+#: Beyond 2**63 a figure is left out.
+FIGURES = st.floats(-(2.0**62), 2.0**62)
+NAMES_OF_FIGURES = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
+
+
+@FEW
+@given(st.dictionaries(NAMES_OF_FIGURES, FIGURES, max_size=5))
+def test_a_decline_is_neither_accepted_nor_rejected_and_its_figures_are_kept(figures):
+    content = RecordDict({**valid_decline(), protocol.METRICS: MetricRecord(figures)})
+    reply = checked(content)
+    assert reply.verdict is Verdict.DECLINED
+    assert (reply.organization, reply.reason, reply.num_examples) == ("shop", "", 0)
+    assert reply.arrays is None
+    assert reply.metrics == figures
+    assert reply.signed.declines
+
+
+def test_a_decline_needs_neither_figures_nor_an_opening_and_an_opening_adds_nothing():
+    assert checked(without(valid_decline(), protocol.METRICS)).verdict is Verdict.DECLINED
+    for opening in (opening_of(signed_of(ZEROS)), ConfigRecord({"salt": bytes(32)})):
+        content = RecordDict({**valid_decline(), protocol.OPENING: opening})
+        assert checked(content).verdict is Verdict.DECLINED
+
+
+def declines_out_of_order():
+    """From a valid decline and a valid update: what is neither, though it was signed."""
+    valid, update = valid_decline(), content_of(ZEROS)
+    for name, record in {
+        "carries an update": update[protocol.UPDATE],
+        "carries no arrays under an update's name": ArrayRecord(),
+        "carries text for an update": ConfigRecord({"a": "b"}),
+    }.items():
+        yield name, RecordDict({**valid, protocol.UPDATE: record}), Verdict.MALFORMED
+    opened = signed_of(ZEROS, examples=0)
+    for name, content in {
+        "an update over no records": content_of(ZEROS, signed=opened),
+        "no update over no records": without(content_of(ZEROS, signed=opened), protocol.UPDATE),
+        "a commitment of zeros": with_header(
+            valid, commitment=bytes(32), signature=signed_as(bytes(32), 0).signature
+        ),
+    }.items():
+        yield name, content, Verdict.MALFORMED
+    for examples in (1, 32, 33, 2**32 - 1):
+        signature = signed_as(DECLINED, examples).signature
+        changes = {"num-examples": examples, "signature": signature}
+        alone = with_header(valid, **changes)
+        yield f"{examples} records and nothing else", alone, Verdict.MALFORMED
+        carrying = RecordDict({**alone, protocol.UPDATE: update[protocol.UPDATE]})
+        yield f"{examples} records and an update", carrying, Verdict.MALFORMED
+    for organization in ("cinema", "", "shop "):
+        content = with_header(valid, organization=organization)
+        yield f"of {organization!r}", content, Verdict.WRONG_ORGANIZATION
+    for number in (0, 2, 4):
+        yield f"of round {number}", with_header(valid, round=number), Verdict.WRONG_ROUND
+    yield "of a round in words", with_header(valid, round="3"), Verdict.MALFORMED
+
+
+DECLINES_OUT_OF_ORDER = {name: rest for name, *rest in declines_out_of_order()}
+
+
+@pytest.mark.parametrize("case", DECLINES_OUT_OF_ORDER)
+def test_what_is_neither_a_decline_nor_an_update_is_rejected_with_a_reason(case):
+    content, verdict = DECLINES_OUT_OF_ORDER[case]
+    reply = checked(content)
+    assert reply.verdict is verdict
+    assert reply.arrays is None
+    assert reply.metrics == {}
+    assert reply.reason.isprintable()
+    assert 0 < len(reply.reason) < 700
+    # Whoever declines and words the message badly must not make the round fail an audit.
+    assert not reply.signed.declines or verdict in VERDICTS_OF_DECLINES
+
+
+def test_a_decline_from_another_node_is_not_the_organizations():
+    assert checked(valid_decline(), node=NODE + 1).verdict is Verdict.WRONG_ORGANIZATION
+
+
+def unsigned_declines():
+    """From a valid decline: what its sender did not sign for this round."""
+    valid = valid_decline()
+    for name, context, by in (
+        ("by another's key", CONTEXT, "cinema"),
+        ("for another task", OTHER_TASK, "shop"),
+        ("under other terms", OTHER_TERMS, "shop"),
+        ("on another chain", OTHER_CHAIN, "shop"),
+        ("at another contract", OTHER_CONTRACT, "shop"),
+    ):
+        signed = sign_decline(context, account_of(by), "shop", 3, PARENT, deadline=DEADLINE)
+        yield name, with_header(valid, signature=signed.signature)
+    for name, number, parent in (("of round 2", 2, PARENT), ("on another adapter", 3, bytes(32))):
+        signed = sign_decline(
+            CONTEXT, account_of("shop"), "shop", number, parent, deadline=DEADLINE
+        )
+        yield name, with_header(valid, signature=signed.signature)
+    for name, changes in {
+        "of records not signed": {"num-examples": 1},
+        "over another commitment": {"commitment": bytes(32)},
+        "of another deadline": {"deadline": DEADLINE + 1},
+        "with an update's signature": {"signature": signed_of(ZEROS).signature},
+    }.items():
+        yield name, with_header(valid, **changes)
+    # Nor can an update's signature be turned into a decline's.
+    changes = {"num-examples": 0, "commitment": DECLINED}
+    yield "an update's, relabelled", with_header(content_of(ZEROS), **changes)
+
+
+@pytest.mark.parametrize("case", dict(unsigned_declines()))
+def test_a_decline_that_was_not_signed_for_this_round_is_as_if_nothing_had_come(case):
+    with pytest.raises(UnsignedReplyError):
+        checked(dict(unsigned_declines())[case])
+
+
+def shapes_at(rank):
+    return {"layer.lora_A.weight": (rank, 3), "layer.lora_B.weight": (4, rank)}
+
+
+RANKS = (1, 2, 4)
+EFFORTS = replace(INVITATION, shapes=[shapes_at(rank) for rank in RANKS])
+
+
+def updates_at(rank):
+    return st.fixed_dictionaries(
+        {
+            name: hnp.arrays(np.float32, shape, elements=FINITE)
+            for name, shape in shapes_at(rank).items()
+        }
+    )
+
+
+@settings(FEW, max_examples=50)
+@given(st.sampled_from(RANKS).flatmap(updates_at))
+def test_an_update_of_any_rank_asked_for_is_accepted_with_its_very_bits(arrays):
+    reply = checked(content_of(arrays), invitation=EFFORTS)
+    assert reply.verdict is Verdict.ACCEPTED
+    assert {name: array.tobytes() for name, array in reply.arrays.items()} == {
+        name: array.tobytes() for name, array in arrays.items()
+    }
+
+
+@pytest.mark.parametrize("rank", [3, 5, 8])
+def test_a_rank_that_was_not_asked_for_is_rejected_with_the_largest_that_was(rank):
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes_at(rank).items()}
+    reply = checked(content_of(arrays), invitation=EFFORTS)
+    assert reply.verdict is Verdict.WRONG_SHAPE
+    assert "layer.lora_A.weight" in reply.reason
+    assert "(4, 3)" in reply.reason
+
+
+def test_factors_of_two_ranks_in_one_update_are_rejected():
+    for first, second in ((1, 2), (2, 1), (4, 1), (2, 4)):
+        mixed = {
+            "layer.lora_A.weight": np.zeros((first, 3), np.float32),
+            "layer.lora_B.weight": np.zeros((4, second), np.float32),
+        }
+        reply = checked(content_of(mixed), invitation=EFFORTS)
+        assert reply.verdict is Verdict.WRONG_SHAPE, (first, second)
+
+
+def test_arrays_that_say_one_rank_and_hold_another_are_rejected():
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes_at(2).items()}
+    for said in (1, 4):
+        update = ArrayRecord(
+            {
+                name: Array("float32", shapes_at(said)[name], "numpy.ndarray", Array(array).data)
+                for name, array in arrays.items()
+            }
+        )
+        reply = checked(content_of(arrays, update=update), invitation=EFFORTS)
+        assert reply.verdict is Verdict.WRONG_SHAPE
+
+
+def test_names_are_held_against_the_largest_rank():
+    content = content_of({"layer.lora_A.weight": np.zeros((1, 3), np.float32)})
+    reply = checked(content, invitation=EFFORTS)
+    assert reply.verdict is Verdict.WRONG_NAMES
+    assert "1 arrays missing (layer.lora_B.weight)" in reply.reason

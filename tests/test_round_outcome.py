@@ -143,4 +143,5 @@ def test_codes_of_verdicts_stay_what_they_were():
         "WRONG_COMMITMENT": 11,
         "CONTRADICTED": 12,
         "PAYLOAD_UNAVAILABLE": 13,
+        "DECLINED": 14,
     }

@@ -48,6 +48,7 @@ def settings(model, **changes):
         "compute-dtype": "float32",
         "rank": 4,
         "max-tokens": 512,
+        "participation": "always",
         **{key.replace("_", "-"): value for key, value in changes.items()},
     }
     return [part for key, value in config.items() for part in ("-c", f"{key}={value}")]

@@ -15,6 +15,11 @@ LOCAL = {
     "chain-url": "http://127.0.0.1:8546",
     "chain-port": 9000,
     "anchor-interval": 3,
+    "participation": "always",
+    "token-price": 11,
+    "token-prices": "shop=12",
+    "token-budget": 1000,
+    "budget-epoch": 7,
 }
 AGREED = {
     "attestors": "shop",
@@ -64,6 +69,8 @@ AGREED = {
     "norm-bound": 1.0,
     "min-organizations": 3,
     "round-deadline": 60.0,
+    "effort-by": "rank",
+    "effort-levels": "10,20,30",
 }
 
 

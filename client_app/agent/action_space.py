@@ -46,3 +46,8 @@ class ActionSpace:
     def percent(self, action: int) -> int:
         """Return the share of full effort that an action is, in percent; 0 for none."""
         return 0 if action == SKIP else self.effort.percents[action - 1]
+
+    def action(self, percent: int) -> int:
+        """Return the action that is a share of full effort; full effort where none is."""
+        shares = [self.percent(action) for action in range(len(ACTIONS))]
+        return shares.index(percent) if percent in shares else len(ACTIONS) - 1

@@ -38,7 +38,8 @@ class Parameters:
     exploration_steps : int
         Decisions until exploration has come down; 0: it is at its end from the first.
     optimism : float
-        What every entry begins with. Above what can be earned, every action is tried.
+        What every entry begins with. Above the discounted sum of what can be earned, every action
+        is tried.
 
     Raises
     ------
@@ -65,8 +66,12 @@ class Parameters:
             raise PolicyError(
                 f"learning_rate_power {self.learning_rate_power}, expected above 0.5, at most 1"
             )
-        if self.exploration_steps < 0 or not np.isfinite(self.optimism):
-            raise PolicyError("exploration_steps below 0, or optimism that is not finite")
+        if not _whole(self.exploration_steps) or self.exploration_steps < 0:
+            raise PolicyError(
+                f"exploration_steps {self.exploration_steps!r}, expected a whole number from 0"
+            )
+        if not np.isfinite(self.optimism):
+            raise PolicyError(f"optimism {self.optimism}, expected a finite number")
 
     def exploration(self, step: int) -> float:
         """Return the probability of a random action at a decision, counted from 0."""
@@ -223,21 +228,25 @@ class DoubleQ:
         ``Q_i(s, a) += rate (r + discount Q_j(s', argmax_a' Q_i(s', a')) - Q_i(s, a))``, the largest
         over permitted actions, the first of equals.
         """
+        # All of it is looked at before anything is drawn: what is refused leaves no trace.
         self._check_state(transition.state)
-        if not 0 <= transition.action < self.actions or not np.isfinite(transition.reward):
+        known = _whole(transition.action) and 0 <= transition.action < self.actions
+        if not known or not np.isfinite(transition.reward):
             raise PolicyError(
-                f"action {transition.action} of {self.actions}, reward {transition.reward}: "
+                f"action {transition.action!r} of {self.actions}, reward {transition.reward}: "
                 "expected one of them, and a finite number"
             )
+        following, allowed = transition.following, None
+        if following is not None:
+            self._check_state(following)
+            allowed = self._allowed(transition.permitted)
         updated = int(self.random.integers(2))
         other = 1 - updated
         target = transition.reward
-        if transition.following is not None:
-            self._check_state(transition.following)
-            allowed = self._allowed(transition.permitted)
-            mine = np.where(allowed, self.tables[updated][transition.following], -np.inf)
+        if following is not None and allowed is not None:
+            mine = np.where(allowed, self.tables[updated][following], -np.inf)
             target += self.parameters.discount * float(
-                self.tables[other][transition.following][int(mine.argmax())]
+                self.tables[other][following][int(mine.argmax())]
             )
         entry = (updated, *transition.state, transition.action)
         self.visits[entry] += 1
@@ -247,15 +256,26 @@ class DoubleQ:
     # Parts
 
     def _allowed(self, permitted: Sequence[bool]) -> NDArray[np.bool_]:
-        allowed = np.array(permitted, dtype=np.bool_)
-        if allowed.shape != (self.actions,) or not allowed.any():
+        # Not what NumPy makes of them: "no" and nan would be true.
+        truths = all(isinstance(one, bool | np.bool_) for one in permitted)
+        if not truths or len(permitted) != self.actions or not any(permitted):
             raise PolicyError(
-                f"permitted {list(permitted)}: expected {self.actions} of them, one true at least"
+                f"permitted {list(permitted)}: expected {self.actions} of true and false, "
+                "one true at least"
             )
-        return allowed
+        return np.array(permitted, dtype=np.bool_)
 
     def _check_state(self, state: State) -> None:
-        if len(state) != len(self.shape) or not all(
-            0 <= value < size for value, size in zip(state, self.shape, strict=True)
+        # A list or a truth value would be an index as well, of something else.
+        coordinates = isinstance(state, tuple) and len(state) == len(self.shape)
+        if not coordinates or not all(
+            _whole(value) and 0 <= value < size
+            for value, size in zip(state, self.shape, strict=True)
         ):
-            raise PolicyError(f"state {state}: expected coordinates below {self.shape}")
+            raise PolicyError(
+                f"state {state!r}: expected a tuple of coordinates below {self.shape}"
+            )
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -43,6 +43,7 @@ class RunDisplay:
         #: Why the run failed, in its own words.
         self.failure = ""
         self._started = time.time()
+        self._round = 0
         self._progress = Progress(
             TextColumn("{task.description:>12}"),
             BarColumn(),
@@ -97,6 +98,7 @@ class RunDisplay:
     def _take(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "round-opened":
+                self._round = event["round"]
                 # After the last one may come another, which only seals what that earned.
                 if event["round"] <= self._settings.rounds:
                     self._progress.update(
@@ -105,31 +107,51 @@ class RunDisplay:
             case "round-sealed":
                 done = min(event["round"], self._settings.rounds)
                 self._progress.update(self._rounds, completed=done, doing="sealed")
-                self._say(
-                    f"round {event['round']} sealed in block {event['block']}, "
-                    f"{event['gas_used']:,} gas"
-                )
-            case "round-attested":
-                self._say(f"round {event['round']} attested by {', '.join(event['by'])}")
-            case "round-unattested":
-                self._say(
-                    f"round {event['round']} is not attested: {len(event['signed'])} of "
-                    f"{event['needed']} signed"
-                )
-            case "attestor-refused":
-                self._say(f"{event['organization']}: did not attest: {event['reason']}")
             case "run-resumed":
                 done = min(event["after"], self._settings.rounds)
                 self._progress.update(self._rounds, completed=done, doing="resumed")
-            case "update-rejected":
-                self._say(f"{event['organization']}: rejected ({event['code']}): {event['reason']}")
-            case "organization-absent":
-                self._say(f"{event['organization']}: {event['reason']}: {event['error']}")
-            case "closing-missing":
-                self._say(f"{event['organization']}: not closed: {event['error']}")
             case "run-finished" | "run-failed":
                 self.ended = True
                 self.failure = event.get("error", "")
+        line = _line(event, self._round)
+        if line:
+            self._progress.console.print(line, markup=False, highlight=False)
 
-    def _say(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False)
+
+def _line(event: dict[str, Any], round_number: int) -> str:
+    """Say an event in one line; empty where the bars say enough.
+
+    Parameters
+    ----------
+    event : dict
+        As logged.
+    round_number : int
+        The round that was opened last.
+    """
+    line = ""
+    match event["event"]:
+        case "round-sealed":
+            line = (
+                f"round {event['round']} sealed in block {event['block']}, "
+                f"{event['gas_used']:,} gas"
+            )
+        case "round-unchanged":
+            line = f"round {event['round']} changes nothing: {event['reason']}"
+        case "round-attested":
+            line = f"round {event['round']} attested by {', '.join(event['by'])}"
+        case "round-unattested":
+            line = (
+                f"round {event['round']} is not attested: {len(event['signed'])} of "
+                f"{event['needed']} signed"
+            )
+        case "attestor-refused":
+            line = f"{event['organization']}: did not attest: {event['reason']}"
+        case "organization-declined":
+            line = f"{event['organization']}: declined round {round_number}"
+        case "update-rejected":
+            line = f"{event['organization']}: rejected ({event['code']}): {event['reason']}"
+        case "organization-absent":
+            line = f"{event['organization']}: {event['reason']}: {event['error']}"
+        case "closing-missing":
+            line = f"{event['organization']}: not closed: {event['error']}"
+    return line

@@ -1,0 +1,234 @@
+"""Whether an organization joins a round, and with how much effort: decided, recorded, paid for.
+
+What stands between a message and the agent: it sees to it that what was earned is claimed, that the
+agent learns from what arrived, and that it sees the round as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from blockchain.errors import ChainError
+from blockchain.private.ledger import Ledger
+from blockchain.public_chain import PublicChain
+from client_app.agent.action_space import SKIP, ActionSpace
+from client_app.agent.agent_file import OpenDecision
+from client_app.agent.agent_start import agent_start
+from client_app.agent.own_agent import OwnAgent
+from client_app.agent.replay import Brought
+from client_app.agent.situation import REMEMBERED_ROUNDS, Outcome, Situation
+from client_app.own_earnings import OwnEarnings, RoundEarning
+from client_app.own_record import OwnRecord, OwnReply
+from client_app.request import Request
+from llm.base_model import load_tokenizer
+from llm.draw import draw
+from llm.records import Record
+from llm.tokenization import training_tokens
+from strategies.home import cache_folder, organization_folder
+from strategies.replies import Verdict
+from strategies.rewards import WEI_PER_GWEI
+from strategies.run_parts import base_model_settings
+from strategies.settings import RunSettings
+
+FULL_EFFORT: Final = 100
+
+#: What became of an update that held: that too few others joined is no fault of its sender's.
+_HELD: Final = frozenset({Verdict.ACCEPTED, Verdict.TOO_FEW, Verdict.NO_AGGREGATE})
+
+
+@dataclass(frozen=True)
+class Share:
+    """What an organization does in a round.
+
+    Parameters
+    ----------
+    percent : int
+        Its effort; 0 where it declines.
+    records : tuple of Record
+        What it trains on.
+    rank : int
+        The rank that it trains.
+    """
+
+    percent: int
+    records: tuple[Record, ...]
+    rank: int
+
+    @property
+    def declines(self) -> bool:
+        """Whether it stays away."""
+        return self.percent == 0
+
+
+class Participation:
+    """One organization's part in a run's rounds.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings, with what is the organization's own.
+    name : str
+        The organization.
+    chain : PublicChain
+        A connection that can read.
+    paying : callable
+        Returns the chain with an account that can pay for transactions.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        name: str,
+        chain: PublicChain,
+        paying: Callable[[], PublicChain],
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._chain = chain
+        self._paying = paying
+        self._folder = organization_folder(settings.home_path, name)
+        self._space = ActionSpace(settings.effort)
+        self._price = settings.token_price_of(name) * WEI_PER_GWEI
+
+    def settle(self, request: Request, record: OwnRecord, ledger: Ledger) -> None:
+        """Keep what was earned, claim what can be, and let the agent learn from what arrived.
+
+        A claim that fails is kept and asked again at the next message: it keeps no round waiting.
+        """
+        problems = self._earnings(request.task).take(request.rewards)
+        if problems:
+            record.claimed(problems[0])
+        if self._settings.participation == "always":
+            self._collect(request.task)
+            return
+        agent = self._agent(ledger)
+        for task in dict.fromkeys([request.task.hex(), *(one.task for one in agent.state.open)]):
+            self._collect(bytes.fromhex(task))
+        agent.settle(self._brought(agent.state.open))
+
+    def decide(
+        self, request: Request, record: OwnRecord, ledger: Ledger, training: Sequence[Record]
+    ) -> Share:
+        """Decide about a round, on the records that the organization may train on.
+
+        Parameters
+        ----------
+        request : Request
+            The coordinator's message.
+        record : OwnRecord
+            What we keep of the task.
+        ledger : Ledger
+            The private ledger, where the decision is written before anything is done about it.
+        training : sequence of Record
+            Those not forgotten.
+        """
+        settings, effort = self._settings, self._settings.effort
+        drawn = draw(
+            training,
+            settings.records_per_round,
+            seed=settings.seed,
+            round=request.round,
+            organization=self._name,
+        )
+        if settings.participation == "always":
+            return Share(FULL_EFFORT, drawn, request.rank)
+        counts = [
+            0 if percent == 0 else effort.records(percent, settings.records_per_round)
+            for percent in map(self._space.percent, range(len(effort.percents) + 1))
+        ]
+        decision = self._agent(ledger).decide(
+            request.task,
+            self._situation(request, record, self._costs(drawn, counts)),
+            price=self._price,
+            mode=settings.participation,
+        )
+        percent = self._space.percent(decision.action)
+        return Share(percent, drawn[: counts[decision.action]], effort.rank(percent, request.rank))
+
+    # What the agent sees
+
+    def _costs(self, drawn: Sequence[Record], counts: Sequence[int]) -> tuple[int, ...]:
+        """Return the tokens that training on so many of the drawn records takes, exactly."""
+        settings = self._settings
+        tokenizer = load_tokenizer(base_model_settings(settings), cache_folder(settings.home_path))
+        tokens = [training_tokens(one, tokenizer, max_tokens=settings.max_tokens) for one in drawn]
+        return tuple(settings.epochs * sum(tokens[:count]) for count in counts)
+
+    def _situation(self, request: Request, record: OwnRecord, costs: tuple[int, ...]) -> Situation:
+        settings, number = self._settings, request.round
+        epoch = settings.budget_epoch
+        replies = record.replies_before(number, max(epoch, REMEMBERED_ROUNDS))
+        since = (number - 1) // epoch * epoch
+        spent = sum(_tokens(one) for one in replies if one.signed.update.round > since)
+        last = next((one for one in replies if one.signed.update.round == number - 1), None)
+        return Situation(
+            round=number,
+            rounds=settings.rounds,
+            budget=settings.token_budget,
+            spent=spent,
+            outcomes=self._outcomes(request.task, replies),
+            last_action=SKIP if last is None else self._space.action(_percent(last)),
+            costs=costs,
+        )
+
+    def _outcomes(self, task: bytes, replies: Sequence[OwnReply]) -> list[Outcome]:
+        """Return what is known of the rounds joined, oldest first."""
+        joined = {one.signed.update.round: one for one in replies if not one.signed.declines}
+        if not joined:
+            return []
+        earned = self._earnings(task).by_round(min(joined))
+        return [
+            Outcome(earned[number].wei, _tokens(joined[number]) * self._price)
+            for number in sorted(joined)
+            if number in earned
+        ]
+
+    # What came of it
+
+    def _collect(self, task: bytes) -> None:
+        """Claim what can be claimed; what keeps it from arriving is kept beside it."""
+        record = OwnRecord(self._folder, task)
+        try:
+            wei = self._earnings(task).collect(self._paying)
+        except ChainError as error:
+            record.claimed(f"{type(error).__name__}: {error}")
+            return
+        if wei:
+            record.claimed(f"{wei} wei arrived")
+
+    def _brought(self, waiting: Sequence[OpenDecision]) -> Callable[[OpenDecision], Brought | None]:
+        """Return what looks up what a decision brought: ``None`` until it has arrived."""
+        tasks = {decision.task for decision in waiting}
+        earned: dict[str, dict[int, RoundEarning]] = {
+            task: dict(
+                self._earnings(bytes.fromhex(task)).by_round(
+                    min(decision.round for decision in waiting if decision.task == task)
+                )
+            )
+            for task in tasks
+        }
+
+        def brought(decision: OpenDecision) -> Brought | None:
+            earning = earned[decision.task].get(decision.round)
+            if earning is None or not earning.arrived:
+                return None
+            reply = OwnRecord(self._folder, bytes.fromhex(decision.task)).reply_in(decision.round)
+            receipt = None if reply is None else reply.round_receipt()
+            return Brought(earning.wei, failed=receipt is None or receipt.verdict not in _HELD)
+
+        return brought
+
+    def _agent(self, ledger: Ledger) -> OwnAgent:
+        start = agent_start(self._space, seed=self._settings.seed, organization=self._name)
+        return OwnAgent(self._folder, ledger, self._space, start)
+
+    def _earnings(self, task: bytes) -> OwnEarnings:
+        return OwnEarnings(self._folder, task, self._name, self._chain)
+
+
+def _tokens(reply: OwnReply) -> int:
+    return int(reply.metrics.get("tokens", 0.0))
+
+
+def _percent(reply: OwnReply) -> int:
+    return int(reply.metrics.get("effort", 0.0))

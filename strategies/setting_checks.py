@@ -1,0 +1,161 @@
+"""Which settings go together: one ValueError, one line, for the first that do not."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
+from strategies.aggregation import check_combination
+from strategies.setting_values import EMBEDDED_DATA, HUB_DATA, NO_VALIDATION
+
+if TYPE_CHECKING:
+    from strategies.settings import RunSettings
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+#: The fields of a row, by its form.
+_FIELDS: Final = {
+    "text-label": {"text", "label", "id", "group"},
+    "prompt-completion": {"prompt", "completion", "id", "group"},
+    "chat": {"messages", "id", "group"},
+}
+
+
+def check_settings(settings: "RunSettings") -> None:
+    """Make sure that a run's settings go together.
+
+    Raises
+    ------
+    ValueError
+        For the first that do not.
+    """
+    _organizations_fit(settings)
+    _aggregation_fits(settings)
+    _the_rest_fits(settings)
+    _data_fits(settings)
+    _scores_fit(settings)
+    _effort_fits(settings)
+
+
+def _organizations_fit(settings: "RunSettings") -> None:
+    names = settings.organization_names
+    if not names:
+        raise ValueError("organizations: none named, expected at least one")
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"organizations: {name!r}, expected lower-case letters, digits, '-' and '_'"
+            )
+    if len(set(names)) != len(names):
+        raise ValueError("organizations: a name stands twice")
+    if settings.min_organizations > len(names):
+        raise ValueError(
+            f"min-organizations is {settings.min_organizations}, but only {len(names)} take part"
+        )
+    for attestor in settings.attestor_names:
+        if attestor not in names:
+            raise ValueError(f"attestors: {attestor!r} is not among the organizations")
+    if len(set(settings.attestor_names)) != len(settings.attestor_names):
+        raise ValueError("attestors: a name stands twice")
+    for organization, rank in settings.ranks_given.items():
+        if organization not in names:
+            raise ValueError(f"ranks: {organization!r} is not among the organizations")
+        if not 1 <= rank <= settings.rank:
+            raise ValueError(
+                f"ranks: {organization}={rank}, expected 1 to the run's rank {settings.rank}"
+            )
+
+
+def _aggregation_fits(settings: "RunSettings") -> None:
+    check_combination(settings.aggregation, settings.robust)
+    names, needed = settings.organization_names, 1
+    if settings.robust == "multi-krum":
+        needed = 2 * settings.byzantine + 3
+    elif settings.robust == "trimmed-mean":
+        needed = 2 * settings.byzantine + 1
+    if len(names) < needed:
+        raise ValueError(
+            f"{settings.robust} with byzantine={settings.byzantine} needs at least {needed} "
+            f"organizations, {len(names)} take part"
+        )
+
+
+def _the_rest_fits(settings: "RunSettings") -> None:
+    if settings.batch_size % settings.micro_batch_size:
+        raise ValueError(
+            f"batch-size {settings.batch_size} is no multiple of "
+            f"micro-batch-size {settings.micro_batch_size}"
+        )
+    if settings.chain_url == "managed" and settings.chain_id != DEVELOPMENT_CHAIN_ID:
+        raise ValueError(
+            f"chain-id {settings.chain_id}: the managed node has {DEVELOPMENT_CHAIN_ID}; "
+            "give chain-url as well"
+        )
+    if settings.chain_url != "managed":
+        try:
+            ChainSettings.model_validate({"rpc_url": settings.chain_url})
+        except ValidationError:
+            # The address may hold a password: it is not repeated.
+            raise ValueError("chain-url: expected 'managed' or an http(s) URL") from None
+
+
+def _data_fits(settings: "RunSettings") -> None:
+    kind, _, name = settings.data.partition(":")
+    if kind not in (EMBEDDED_DATA, HUB_DATA) and not Path(settings.data).is_absolute():
+        # The application runs wherever the SuperLink or SuperNode was started.
+        raise ValueError(
+            f"data: {settings.data!r}, expected {EMBEDDED_DATA!r}, 'hub:NAME' or an absolute path"
+        )
+    if kind == HUB_DATA and not name:
+        raise ValueError(f"data: {settings.data!r}, expected 'hub:NAME'")
+    several = settings.data == EMBEDDED_DATA or "{organization}" in settings.data
+    if settings.partition != "none" and several:
+        raise ValueError(
+            f"partition {settings.partition!r} splits one data set, but data {settings.data!r} "
+            "names one for each organization"
+        )
+    if settings.partition == "none" and not several and len(settings.organization_names) > 1:
+        raise ValueError(
+            f"data {settings.data!r} is one data set for {len(settings.organization_names)} "
+            "organizations: set partition, or let '{organization}' stand in the path"
+        )
+    if settings.data_template.count("{text}") != 1:
+        raise ValueError(
+            f"data-template: {settings.data_template!r}, expected '{{text}}' in it once"
+        )
+    if len(set(settings.label_words.values())) < 2:
+        raise ValueError(f"data-labels: {settings.data_labels!r}, expected two words or more")
+    unknown = settings.data_field_names.keys() - _FIELDS[settings.data_form]
+    if unknown:
+        raise ValueError(
+            f"data-fields: {sorted(unknown)[0]!r}, expected some of "
+            f"{', '.join(sorted(_FIELDS[settings.data_form]))} for {settings.data_form}"
+        )
+
+
+def _scores_fit(settings: "RunSettings") -> None:
+    where = settings.public_validation
+    if where not in (EMBEDDED_DATA, NO_VALIDATION) and not Path(where).is_absolute():
+        raise ValueError(
+            f"public-validation: {where!r}, expected {EMBEDDED_DATA!r}, {NO_VALIDATION!r} or "
+            "an absolute path"
+        )
+    if settings.score_method == "first-order" and settings.aggregation in ("flora", "accumulators"):
+        raise ValueError(
+            "score-method 'first-order' does not go with aggregation "
+            f"{settings.aggregation!r}, whose adapter changes its shape: choose 'leave-one-out'"
+        )
+
+
+def _effort_fits(settings: "RunSettings") -> None:
+    try:
+        settings.effort  # noqa: B018 - parsing is the check
+    except ValueError as error:
+        raise ValueError(f"effort-levels: {error}") from None
+    for organization, price in settings.token_prices_given.items():
+        if organization not in settings.organization_names:
+            raise ValueError(f"token-prices: {organization!r} is not among the organizations")
+        if price < 1:
+            raise ValueError(f"token-prices: {organization}={price}, expected at least 1 gwei")

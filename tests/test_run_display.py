@@ -1,0 +1,51 @@
+"""What a run's display says of each event, one line each where there is no terminal."""
+
+import io
+import json
+
+from rich.console import Console
+
+from client_app.cli.run_display import RunDisplay
+from tests.small_federation import small_settings
+
+
+def shown(folder, *events):
+    """Everything that the display of a run prints that logs these events."""
+    out = io.StringIO()
+    settings = small_settings(home=str(folder))
+    display = RunDisplay(settings, folder, Console(file=out, width=200))
+    with (folder / "run.log").open("w") as log:
+        for event, particulars in events:
+            log.write(json.dumps({"event": event, **particulars}) + "\n")
+    display.refresh()
+    return out.getvalue().splitlines()
+
+
+def test_a_decline_is_told_from_an_absence_and_a_rejection_in_one_line_each(tmp_path):
+    assert shown(
+        tmp_path,
+        ("round-opened", {"round": 3}),
+        ("organization-absent", {"organization": "shop", "reason": "late", "error": "no answer"}),
+        ("organization-declined", {"organization": "cinema", "metrics": {"tokens": 0.0}}),
+        ("update-rejected", {"organization": "press", "code": "MALFORMED", "reason": "no update"}),
+    ) == [
+        "shop: late: no answer",
+        "cinema: declined round 3",
+        "press: rejected (MALFORMED): no update",
+    ]
+
+
+def test_a_round_that_changes_nothing_says_why(tmp_path):
+    reason = "all 4 organizations that replied declined"
+    particulars = {"round": 3, "accepted": 0, "declined": 4, "reason": reason}
+    assert shown(tmp_path, ("round-unchanged", particulars)) == [
+        f"round 3 changes nothing: {reason}"
+    ]
+
+
+def test_text_of_strangers_is_no_markup_and_unknown_events_are_silent(tmp_path):
+    assert shown(
+        tmp_path,
+        ("organization-absent", {"organization": "shop", "reason": "failed", "error": "[bold]x"}),
+        ("attestors-answered", {"round": 1, "seconds": 2.0}),
+    ) == ["shop: failed: [bold]x"]
