@@ -91,20 +91,42 @@ class Participation:
         self._price = settings.token_price_of(name) * WEI_PER_GWEI
 
     def settle(self, request: Request, record: OwnRecord, ledger: Ledger) -> None:
-        """Keep what was earned, claim what can be, and let the agent learn from what arrived.
-
-        A claim that fails is kept and asked again at the next message: it keeps no round waiting.
-        """
+        """Keep what was earned, claim what can be, and let the agent learn from what arrived."""
         problems = self._earnings(request.task).take(request.rewards)
         if problems:
             record.claimed(problems[0])
         if self._settings.participation == "always":
             self._collect(request.task)
-            return
-        agent = self._agent(ledger)
-        for task in dict.fromkeys([request.task.hex(), *(one.task for one in agent.state.open)]):
-            self._collect(bytes.fromhex(task))
-        agent.settle(self._brought(agent.state.open))
+        else:
+            self.learn(ledger, request.task)
+
+    def learn(self, ledger: Ledger, *tasks: bytes) -> list[int]:
+        """Claim what decisions that wait have earned, and learn from what arrived.
+
+        A claim that fails is kept and asked again at the next message: it keeps no round waiting.
+
+        Parameters
+        ----------
+        ledger : Ledger
+            The private ledger.
+        *tasks : bytes
+            Ids of tasks to claim for beside those that decisions wait for, 32 bytes each.
+
+        Returns
+        -------
+        list of int
+            Numbers of the records of rewards.
+        """
+        agent = self.agent(ledger)
+        waiting = [bytes.fromhex(decision.task) for decision in agent.state.open]
+        for task in dict.fromkeys([*tasks, *waiting]):
+            self._collect(task)
+        return agent.settle(self._brought(agent.state.open))
+
+    def agent(self, ledger: Ledger) -> OwnAgent:
+        """Return the organization's agent, beside its open ledger."""
+        start = agent_start(self._space, seed=self._settings.seed, organization=self._name)
+        return OwnAgent(self._folder, ledger, self._space, start)
 
     def decide(
         self, request: Request, record: OwnRecord, ledger: Ledger, training: Sequence[Record]
@@ -136,7 +158,7 @@ class Participation:
             0 if percent == 0 else effort.records(percent, settings.records_per_round)
             for percent in map(self._space.percent, range(len(effort.percents) + 1))
         ]
-        decision = self._agent(ledger).decide(
+        decision = self.agent(ledger).decide(
             request.task,
             self._situation(request, record, self._costs(drawn, counts)),
             price=self._price,
@@ -217,10 +239,6 @@ class Participation:
             return Brought(earning.wei, failed=receipt is None or receipt.verdict not in _HELD)
 
         return brought
-
-    def _agent(self, ledger: Ledger) -> OwnAgent:
-        start = agent_start(self._space, seed=self._settings.seed, organization=self._name)
-        return OwnAgent(self._folder, ledger, self._space, start)
 
     def _earnings(self, task: bytes) -> OwnEarnings:
         return OwnEarnings(self._folder, task, self._name, self._chain)

@@ -162,6 +162,25 @@ class OwnAgent:
         save_agent(self._path, self._agent, self._space)
 
 
+def begin_anew(folder: Path, ledger: OpenLedger, space: ActionSpace, start: AgentStart) -> None:
+    """Put a new agent in the place of the old one, which stays in the ledger.
+
+    Parameters
+    ----------
+    folder : Path
+        The organization's folder.
+    ledger : OpenLedger
+        Its private ledger: the new agent takes in no record that is there by now.
+    space : ActionSpace
+        The actions under the task's terms.
+    start : AgentStart
+        What the new agent begins with.
+    """
+    agent = replay.begun(start, ledger.history.ledger.hex())
+    agent.position = ledger.history.size
+    save_agent(folder / AGENT_FILE, agent, space)
+
+
 def agent_records(ledger: OpenLedger) -> list[int]:
     """Return the numbers of a ledger's records of decisions and rewards, in order."""
     return sorted(

@@ -248,6 +248,38 @@ def replayed(
     return agent
 
 
+def differences(kept: SavedAgent | None, made: SavedAgent | None) -> list[str]:
+    """Say in what the agent that was kept is not the one that its ledger makes.
+
+    Parameters
+    ----------
+    kept : SavedAgent or None
+        As its file has it. One that never decided is in no ledger.
+    made : SavedAgent or None
+        As its records make it.
+    """
+    if kept is None or not kept.founded:
+        return []
+    if made is None:
+        return ["the ledger knows of no decision of the agent"]
+    values = [
+        {
+            "tables": agent.learner.tables.tobytes(),
+            "visits": agent.learner.visits.tobytes(),
+            "step": agent.learner.step,
+            "random state": agent.learner.random.bit_generator.state,
+            "parameters": agent.learner.parameters,
+            "waiting decisions": agent.open,
+        }
+        for agent in (kept, made)
+    ]
+    return [
+        f"its {name}: another than its ledger makes"
+        for name in values[0]
+        if values[0][name] != values[1][name]
+    ]
+
+
 def tables_hash(learner: DoubleQ) -> bytes:
     """Return the hash of an agent's tables and counts, 32 bytes."""
     return hash_arrays({"tables": learner.tables, "visits": learner.visits})

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from client_app.cli import (
+    agent,
     attest,
     chain,
     challenge,
@@ -41,6 +42,7 @@ app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(agent.app, name="agent")
 
 
 def _version(wanted: bool) -> None:
@@ -79,6 +81,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     # Looked up only when something was raised: importing these costs seconds.
     from blockchain.errors import ChainError
     from blockchain.private.errors import LedgerError
+    from client_app.agent.agent_file import AgentError
     from client_app.cli.local_superlink import SuperLinkError
     from client_app.key_rotation import RotationError
     from llm.adapters import AdapterError
@@ -95,6 +98,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         LedgerError,
         SuperLinkError,
         AdapterError,
+        AgentError,
         BaseModelError,
         CacheError,
         ChallengeError,

@@ -13,7 +13,7 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
     table = Table(title=f"Run {summary['run']}: held-out test rows, {summary['rounds']} rounds")
     table.add_column("organization", no_wrap=True)
     table.add_column("domain")
-    for name in ("rows", "test rows", "base", "federated", "earned (gwei)"):
+    for name in ("rows", "test rows", "base", "federated"):
         table.add_column(name, justify="right")
     for name, entry in summary["organizations"].items():
         table.add_row(
@@ -23,13 +23,13 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
             f"{entry['test_rows']:,}",
             _share(entry["base_accuracy"]),
             _share(entry["accuracy"]),
-            f"{entry['reward_gwei']:,}",
         )
     table.add_section()
     table.add_row(
         "mean", "", "", "", _share(summary["mean_base_accuracy"]), _share(summary["mean_accuracy"])
     )
     console.print(table)
+    console.print(_participation(summary))
     if summary["general_text_loss"]:
         general = summary["general_text_loss"]
         console.print(
@@ -63,3 +63,25 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _participation(summary: Mapping[str, Any]) -> Table:
+    """Return who took part in which round, with how much effort, and what came of it."""
+    table = Table(title="Who took part, with how much effort, and what each round earned (gwei)")
+    table.add_column("organization", no_wrap=True)
+    for number in range(1, summary["rounds"] + 1):
+        table.add_column(f"round {number}")
+    for name in ("tokens", "spent (gwei)", "earned (gwei)"):
+        table.add_column(name, justify="right")
+    for name, entry in summary["organizations"].items():
+        table.add_row(
+            name,
+            *(
+                one["did"] + (f"\n{one['earned_gwei']:,}" if one["earned_gwei"] else "")
+                for one in entry["rounds"]
+            ),
+            f"{entry['tokens']:,}",
+            f"{entry['spent_gwei']:,}",
+            f"{entry['reward_gwei']:,}",
+        )
+    return table
