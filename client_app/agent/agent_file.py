@@ -24,6 +24,9 @@ MOST_OPEN: Final = 256
 
 _KEY: Final = "foedus-agent"
 
+#: The one parameter that is a whole number.
+_WHOLE: Final = "exploration_steps"
+
 
 class AgentError(RuntimeError):
     """An agent cannot be read, or is not what its ledger says."""
@@ -256,7 +259,7 @@ def learner_of(
 def parameters_to_json(parameters: Parameters) -> dict[str, Any]:
     """Lay parameters out; floats in their exact hexadecimal form."""
     return {
-        name: canonical_float(value) if isinstance(value, float) else value
+        name: value if name == _WHOLE else canonical_float(value)
         for name, value in parameters.to_json().items()
     }
 
@@ -264,7 +267,7 @@ def parameters_to_json(parameters: Parameters) -> dict[str, Any]:
 def parameters_from_json(document: dict[str, Any]) -> Parameters:
     """Read parameters back."""
     values: dict[str, Any] = {
-        name: float.fromhex(value) if isinstance(value, str) else value
+        name: _count(value) if name == _WHOLE else float.fromhex(value)
         for name, value in document.items()
     }
     return Parameters(**values)

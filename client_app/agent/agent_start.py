@@ -21,7 +21,7 @@ from client_app.agent.double_q import Parameters
 TABLES_FILE: Final = Path(__file__).parent / "demo_tables.json"
 
 #: SHA-256 of that file: other tables are another agent.
-TABLES_SHA256: Final = "f09a4ac2d9074dbf99a5803339981a21a49ff9787b0f7c4721aeefe7758cb89c"
+TABLES_SHA256: Final = "1ed46cf99846a00b9a2dba6f25fae037a69abe1283d61e67a145d5067a28f26f"
 
 
 @dataclass(frozen=True)
