@@ -128,17 +128,18 @@ def test_the_last_token_may_be_spent_and_none_beyond_it(spent, permitted):
 
 
 @pytest.mark.parametrize(
-    ("earned", "cost", "expected"),
-    [(0, 0, 1), (7, 0, 1), (99, 100, 0), (100, 100, 1), (199, 100, 1), (200, 100, 2)],
+    ("earned", "expected"),
+    [((199,), 1), ((200,), 2), ((0,), 1), ((0, 0), 0), ((99, 1), 1), ((199, 199), 1)],
 )
-def test_the_yield_says_whether_it_paid(earned, cost, expected):
-    assert seen(YIELD, outcomes=[Outcome(earned, cost)]) == expected
-    # Of the sum, not of the rounds one by one.
-    assert seen(YIELD, outcomes=[Outcome(earned, 0), Outcome(0, cost)]) == expected
+def test_the_yield_is_that_of_the_rounds_known_and_one_that_earned_twice_its_cost(earned, expected):
+    outcomes = [Outcome(wei, 100) for wei in earned]
+    known = (sum(earned) + 200) // (100 * (len(earned) + 1))
+    assert seen(YIELD, outcomes=outcomes) == min(2, known) == expected
 
 
-def test_nothing_known_is_neither_good_nor_bad():
-    assert seen(YIELD, outcomes=()) == 1
+def test_where_nothing_is_known_or_nothing_was_spent_training_is_expected_to_pay():
+    assert seen(YIELD, outcomes=()) == 2
+    assert seen(YIELD, outcomes=[Outcome(0, 0)]) == 2
 
 
 def test_only_the_rounds_remembered_make_up_the_yield():

@@ -3,8 +3,9 @@
     python -m benchmarks.participation.calibrate LOG.json... [--output FILE]
 
 A log holds ``{"runs": [{"rounds": [{"round", "loss_before", "loss_after", "organizations":
-{name: {"effort", "tokens", "score"}}}]}]}``: percents of full effort, tokens processed, micro-nats.
-``docs/results/contributions.json`` is read as well: a run of two rounds, everybody at full effort.
+{name: {"effort_percent", "tokens", "score_micro_nats"}}}]}]}``: as
+:mod:`benchmarks.participation_on_models` writes it. ``docs/results/contributions.json`` is read as
+well: a run of two rounds, everybody at full effort.
 """
 
 import argparse
@@ -31,6 +32,10 @@ NOISE_FLOOR: Final = 0.0005
 LOSS_DEVIATION, SCORE_SHARE, SCORE_DEVIATION = 0.1, 0.3, 0.002
 #: Standard deviation of the logarithm of usefulness that is expected before any log is read.
 USEFULNESS_PRIOR: Final = 0.7
+#: And of the power by which a share of the records counts, about 1.
+POWER_PRIOR: Final = 1.0
+#: Parameters of a fit beside the organizations' usefulness.
+_FREE: Final = 5
 #: Tokens a record where a log has none: the demo's pooled mean is 31 (``docs/results/demo.json``).
 TOKENS: Final = (20, 45)
 
@@ -66,7 +71,7 @@ def _rounded(value: Any) -> Any:
 def read_runs(document: dict[str, Any]) -> list[Run]:
     """Return each run's rounds, of either kind of file."""
     if "runs" in document:
-        return [run["rounds"] for run in document["runs"]]
+        return [[_read_round(scored) for scored in run["rounds"]] for run in document["runs"]]
     rounds = []
     for scored in document["rounds"]:
         organizations = {
@@ -74,6 +79,18 @@ def read_runs(document: dict[str, Any]) -> list[Run]:
         }
         rounds.append({**scored, "organizations": organizations})
     return [rounds]
+
+
+def _read_round(scored: dict[str, Any]) -> dict[str, Any]:
+    organizations = {
+        name: {
+            "effort": report["effort_percent"],
+            "tokens": report["tokens"],
+            "score": report["score_micro_nats"],
+        }
+        for name, report in scored["organizations"].items()
+    }
+    return {**scored, "organizations": organizations}
 
 
 def calibrate(runs: list[Run]) -> dict[str, Any]:
@@ -93,8 +110,8 @@ def _fit(runs: list[Run], form: Literal["exponential", "power"]) -> dict[str, An
     initial = float(np.mean([run[0]["loss_before"] for run in runs]))
     smallest = min(scored["loss_after"] for run in runs for scored in run)
 
-    def unpack(free: NDArray[np.float64]) -> tuple[Response, dict[str, float]]:
-        floor, scale, shape, redundancy = free[:4]
+    def unpack(free: NDArray[np.float64]) -> tuple[Response, dict[str, float], float]:
+        floor, scale, shape, redundancy, power = free[:_FREE]
         largest = np.exp(shape) if form == "power" else min(1.0, np.exp(shape))
         response = Response(
             form,
@@ -105,13 +122,12 @@ def _fit(runs: list[Run], form: Literal["exponential", "power"]) -> dict[str, An
             float(redundancy),
         )
         # The mean is 1, so that the scale has one meaning.
-        useful = np.exp(free[4:])
-        return response, dict(zip(names, useful / useful.mean(), strict=True))
+        useful = np.exp(free[_FREE:])
+        return response, dict(zip(names, useful / useful.mean(), strict=True)), float(power)
 
     def residuals(free: NDArray[np.float64]) -> NDArray[np.float64]:
-        response, useful = unpack(free)
         found = []
-        for predicted, scored in _predicted(runs, response, useful):
+        for predicted, scored in _predicted(runs, *unpack(free)):
             found.append(np.log(predicted["loss"] / scored["loss_after"]) / LOSS_DEVIATION)
             measured = scored["organizations"]
             largest = max(report["score"] for report in measured.values()) / 1e6
@@ -120,33 +136,35 @@ def _fit(runs: list[Run], form: Literal["exponential", "power"]) -> dict[str, An
                 (max(0.0, gain - TOLERANCE) - measured[name]["score"] / 1e6) / deviation
                 for name, gain in predicted["gains"].items()
             )
-        return np.array([*found, *(free[4:] / USEFULNESS_PRIOR)])
+        power = (free[_FREE - 1] - 1.0) / POWER_PRIOR
+        return np.array([*found, power, *(free[_FREE:] / USEFULNESS_PRIOR)])
 
-    low = [0.0, -12.0, -4.0, 0.05, *(-3.0 for _ in names)]
-    high = [0.95, 6.0, 0.0 if form == "exponential" else 3.0, 1.0, *(3.0 for _ in names)]
+    low = [0.0, -12.0, -4.0, 0.05, 0.5, *(-3.0 for _ in names)]
+    high = [0.95, 6.0, 0.0 if form == "exponential" else 3.0, 1.0, 4.0, *(3.0 for _ in names)]
     solutions = [
-        least_squares(residuals, [0.5, scale, shape, 0.7, *(0.0 for _ in names)],
+        least_squares(residuals, [0.5, scale, shape, 0.7, 1.0, *(0.0 for _ in names)],
                       bounds=(low, high))
         for scale in (-4.0, 0.0)
         for shape in (-1.5, -0.3)
     ]  # fmt: skip
     best = min(solutions, key=lambda solution: float(solution.cost))
-    response, useful = unpack(best.x)
+    response, useful, power = unpack(best.x)
     return {
         "response": asdict(response),
         "usefulness": useful,
         "usefulness_spread": float(np.std(np.log(list(useful.values())))),
-        "noise": {"share": _noise_share(runs, response, useful), "floor": NOISE_FLOOR},
+        "share_power": power,
+        "noise": {"share": _noise_share(runs, response, useful, power), "floor": NOISE_FLOOR},
         "tokens": _tokens(runs),
         "cost": float(best.cost),
-        "residuals": _residuals(runs, response, useful),
+        "residuals": _residuals(runs, response, useful, power),
         "runs": len(runs),
         "rounds": sum(len(run) for run in runs),
     }
 
 
 def _predicted(
-    runs: list[Run], response: Response, useful: dict[str, float]
+    runs: list[Run], response: Response, useful: dict[str, float], power: float
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return what is expected of each round, beside what was seen."""
     found = []
@@ -154,7 +172,7 @@ def _predicted(
         progress = 0.0
         for scored in run:
             joined = {
-                name: useful[name] * report["effort"] / 100
+                name: useful[name] * (report["effort"] / 100) ** power
                 for name, report in scored["organizations"].items()
                 if report["effort"] > 0
             }
@@ -166,13 +184,15 @@ def _predicted(
     return found
 
 
-def _noise_share(runs: list[Run], response: Response, useful: dict[str, float]) -> float:
+def _noise_share(
+    runs: list[Run], response: Response, useful: dict[str, float], power: float
+) -> float:
     """Return the share at which the scores' squared deviations are what they were.
 
     Only gains expected above the tolerance count: what is clipped says little.
     """
     squared, expected = 0.0, 0.0
-    for predicted, scored in _predicted(runs, response, useful):
+    for predicted, scored in _predicted(runs, response, useful, power):
         if not predicted["gains"]:
             continue
         mean = float(np.mean(list(predicted["gains"].values())))
@@ -185,7 +205,7 @@ def _noise_share(runs: list[Run], response: Response, useful: dict[str, float]) 
 
 
 def _residuals(
-    runs: list[Run], response: Response, useful: dict[str, float]
+    runs: list[Run], response: Response, useful: dict[str, float], power: float
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -195,7 +215,7 @@ def _residuals(
             "scores": {name: r["score"] for name, r in scored["organizations"].items()},
             "expected_gains": {name: round(g * 1e6) for name, g in predicted["gains"].items()},
         }
-        for predicted, scored in _predicted(runs, response, useful)
+        for predicted, scored in _predicted(runs, response, useful, power)
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.participation.response import Calibration
 from client_app.agent.action_space import ActionSpace
+from client_app.agent.replay import FAILURE_PENALTY
 from strategies.contributions import ScoreLimits
 from strategies.effort import Effort
 from strategies.rewards import WEI_PER_GWEI
@@ -45,6 +46,9 @@ class Organization:
         Probability that an update is lost, 0 to 1.
     group : str
         Near-duplicates of one another have the same; empty: it has none.
+    share_power : float
+        Records count by this power of their share of :data:`UNIT_RECORDS`: above 1, few records in
+        a round are worth less each. See :class:`.response.Calibration`.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Organization:
     budget: int = 0
     dropout: float = 0.0
     group: str = ""
+    share_power: float = 1.0
 
     @cached_property
     def costs(self) -> tuple[int, ...]:
@@ -65,8 +70,8 @@ class Organization:
     @cached_property
     def efforts(self) -> tuple[float, ...]:
         """Effort that each action is, (actions,)."""
-        each = self.usefulness / UNIT_RECORDS
-        return (0.0, *(each * EFFORT.records(p, self.records) for p in EFFORT.percents))
+        shares = (EFFORT.records(p, self.records) / UNIT_RECORDS for p in EFFORT.percents)
+        return (0.0, *(self.usefulness * share**self.share_power for share in shares))
 
     @property
     def full_wei(self) -> int:
@@ -140,7 +145,7 @@ class Terms:
     constant: int = 10_000
     limits: ScoreLimits = LIMITS
     minimum: int = 2
-    penalty: float = 0.1
+    penalty: float = FAILURE_PENALTY
     start: float = 0.0
 
 
@@ -216,7 +221,14 @@ def draw_federation(
             budget, dropout = 0, 0.0
         organizations.append(
             Organization(
-                f"organization-{index}", usefulness, records, tokens, price, budget, dropout
+                f"organization-{index}",
+                usefulness,
+                records,
+                tokens,
+                price,
+                budget,
+                dropout,
+                share_power=calibration.share_power,
             )
         )
     full = sum(organization.full_wei for organization in organizations)

@@ -102,6 +102,9 @@ class Calibration:
     ----------
     response, noise : Response, Noise
         See there.
+    share_power : float
+        Records of a round count by this power of their share of the demo's draw: few steps, half of
+        them warm-up, move less than their share.
     usefulness_spread : float
         Standard deviation of the logarithm of the organizations' usefulness.
     tokens : tuple of int
@@ -110,6 +113,7 @@ class Calibration:
 
     response: Response
     noise: Noise
+    share_power: float
     usefulness_spread: float
     tokens: tuple[int, int]
 
@@ -119,6 +123,7 @@ class Calibration:
         return cls(
             Response(**document["response"]),
             Noise(**document["noise"]),
+            document["share_power"],
             document["usefulness_spread"],
             (document["tokens"][0], document["tokens"][1]),
         )

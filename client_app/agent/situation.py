@@ -80,12 +80,18 @@ class Situation:
         return min(2, 3 * max(0, self.budget - self.spent) // self.budget)
 
     def _reward_per_cost(self) -> int:
-        """Less than was spent, up to twice as much, or more; between, where nothing is known."""
+        """Less than was spent, up to twice as much, or more.
+
+        One round is added that earned twice what the others cost on average: where nothing is known
+        yet, training is expected to pay, and one round that scored nothing does not yet say that it
+        never will. Scores on few rows are noisy.
+        """
         known = self.outcomes[-REMEMBERED_ROUNDS:]
-        earned, cost = sum(o.earned for o in known), sum(o.cost for o in known)
+        earned, cost, rounds = sum(o.earned for o in known), sum(o.cost for o in known), len(known)
         if cost == 0:
-            return 1
-        return min(2, earned // cost)
+            return 2
+        # (earned + 2 cost / rounds) / (cost + cost / rounds), in whole numbers.
+        return min(2, (rounds * earned + 2 * cost) // ((rounds + 1) * cost))
 
     def _last(self) -> int:
         """Stayed away, joined with less than full effort, joined with full effort."""
