@@ -15,30 +15,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 from rich.console import Console
 
+from benchmarks.participation.model_policies import Constant, Learned, Mixed, Policy
 from benchmarks.provenance import RESULTS, provenance
 from blockchain.canonical import hash_arrays
-from client_app.agent.action_space import ACTIONS, SKIP, STATE_SHAPE, ActionSpace
-from client_app.agent.double_q import DoubleQ, Parameters, State, Transition
-from client_app.agent.situation import Outcome, Situation, reward_of
+from client_app.agent.action_space import ACTIONS, SKIP, ActionSpace
 from client_app.own_data import load_own_data
 from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
 from llm.evaluation import evaluate
 from llm.factors import Arrays, arrays_from_adapter
-from llm.keyed_hash import encoded, keyed_hash
 from llm.records import Record
-from llm.tokenization import completion_row, encode
+from llm.tokenization import training_tokens
 from llm.training import TrainedPart, TrainingResult, train, training_seed
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.contributions import Loss, ScoredRound, ScoreLimits, leave_one_out
-from strategies.effort import Effort
 from strategies.home import cache_folder
 from strategies.public_validation import PublicValidation, public_validation_set
 from strategies.rewards import WEI_PER_GWEI, RewardTerms, round_rewards
@@ -53,10 +49,6 @@ from strategies.settings import RunSettings
 from strategies.validation_loss import scoring_base, validation_loss
 
 OUTPUT = RESULTS / "participation_runs.json"
-TABLES = Path(__file__).parents[1] / "client_app" / "agent" / "demo_tables.json"
-
-EFFORT: Final = Effort("steps", (25, 50, 100))
-_PURPOSE: Final = "foedus/participation-on-models/v1"
 
 
 def main() -> None:
@@ -66,25 +58,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--records", type=int, default=128, help="a round, at full effort")
     parser.add_argument("--test-rows", type=int, default=200, help="of each organization")
-    parser.add_argument("--price", type=int, default=10, help="gwei a token (learned)")
+    parser.add_argument("--price", type=int, default=60, help="gwei a token (learned)")
     parser.add_argument("--budget", type=int, default=0, help="tokens an epoch, 0: any (learned)")
-    parser.add_argument("--epoch-rounds", type=int, default=0, help="0: all rounds (learned)")
-    parser.add_argument("--penalty", type=float, default=0.25, help="of a failed round (learned)")
-    parser.add_argument("--tables", type=Path, default=TABLES, help="to start from (learned)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     options = parser.parse_args()
     settings = RunSettings(
-        seed=options.seed, rounds=options.rounds, records_per_round=options.records
-    )
-    prices = Prices(
-        options.price * WEI_PER_GWEI,
-        options.budget,
-        options.epoch_rounds or options.rounds,
-        options.penalty,
+        seed=options.seed,
+        rounds=options.rounds,
+        records_per_round=options.records,
+        token_price=options.price,
+        token_budget=options.budget,
     )
     policy: Policy
     if options.policy == "learned":
-        policy = Learned(settings, prices, options.tables)
+        policy = Learned(settings)
     elif options.policy == "mixed":
         policy = Mixed(settings.seed)
     else:
@@ -95,206 +82,6 @@ def main() -> None:
         f"{options.policy}, seed {options.seed}: accuracy {run['mean_accuracy']:.4f}, "
         f"{run['tokens']:,} tokens, {run['seconds']:.0f} s"
     )
-
-
-# Policies
-
-
-class Policy(Protocol):
-    """Decides for every organization."""
-
-    def decide(self, round: int, organization: str, costs: tuple[int, ...]) -> int:
-        """Return the action, given what each would cost in this round, tokens."""
-        ...
-
-    def told(self, organization: str, paid: int, *, counted: bool) -> None:
-        """Learn, after a round, what it paid (wei) and whether it counted."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Lay out the settings of its own."""
-        ...
-
-
-@dataclass(frozen=True)
-class Constant:
-    """The same action always."""
-
-    action: int
-
-    def decide(self, round: int, organization: str, costs: tuple[int, ...]) -> int:
-        """Return it."""
-        return self.action
-
-    def told(self, organization: str, paid: int, *, counted: bool) -> None:
-        """Take no notice."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return nothing: the name says all."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Any of the actions, drawn for each organization and round by a keyed hash of the seed."""
-
-    seed: int
-
-    def decide(self, round: int, organization: str, costs: tuple[int, ...]) -> int:
-        """Return what is drawn."""
-        drawn = keyed_hash(encoded(_PURPOSE, self.seed), _PURPOSE, "mixed", round, organization)
-        return int.from_bytes(drawn, "big") % len(ACTIONS)
-
-    def told(self, organization: str, paid: int, *, counted: bool) -> None:
-        """Take no notice."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return nothing: the seed says all."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What tokens cost an organization that learns.
-
-    Parameters
-    ----------
-    price : int
-        Wei a token.
-    budget : int
-        Tokens in an epoch; 0 for any number.
-    epoch_rounds : int
-        Rounds of an epoch.
-    penalty : float
-        For training in a round that does not count.
-    """
-
-    price: int
-    budget: int
-    epoch_rounds: int
-    penalty: float
-
-
-@dataclass
-class _Learner:
-    """One organization's agent, and what it remembers."""
-
-    agent: DoubleQ
-    outcomes: list[Outcome] = field(default_factory=list)
-    spent: int = 0
-    state: State = ()
-    action: int = SKIP
-    costs: tuple[int, ...] = ()
-    reward: float | None = None
-
-
-class Learned:
-    """Double Q-learning from given tables, one agent an organization, each learning on.
-
-    Parameters
-    ----------
-    settings : RunSettings
-        The run's.
-    prices : Prices
-        What training costs.
-    tables : Path
-        Where every agent begins.
-    """
-
-    def __init__(self, settings: RunSettings, prices: Prices, tables: Path) -> None:
-        self._rounds, self._prices, self._tables = settings.rounds, prices, tables
-        self._learners = {
-            name: _Learner(started_agent(tables, settings.seed, name))
-            for name in settings.organization_names
-        }
-
-    def decide(self, round: int, organization: str, costs: tuple[int, ...]) -> int:
-        """Learn from the round before, whose rewards are known now, and choose."""
-        learner = self._learners[organization]
-        if (round - 1) % self._prices.epoch_rounds == 0:
-            learner.spent = 0
-        situation = Situation(
-            round=round,
-            rounds=self._rounds,
-            budget=self._prices.budget,
-            spent=learner.spent,
-            outcomes=learner.outcomes,
-            last_action=learner.action,
-            costs=costs,
-        )
-        state, permitted = situation.state(), situation.permitted()
-        if learner.reward is not None:
-            learner.agent.learn(
-                Transition(learner.state, learner.action, learner.reward, state, permitted)
-            )
-        learner.state, learner.costs = state, costs
-        learner.action = learner.agent.choose(state, permitted).action
-        learner.spent += costs[learner.action]
-        return learner.action
-
-    def told(self, organization: str, paid: int, *, counted: bool) -> None:
-        """Note what the round brought."""
-        learner, price = self._learners[organization], self._prices.price
-        cost, joined = learner.costs[learner.action], learner.action != SKIP
-        if joined:
-            learner.outcomes.append(Outcome(paid, cost * price))
-        learner.reward = reward_of(
-            paid=paid,
-            cost=cost,
-            full_cost=learner.costs[-1],
-            price=price,
-            failed=joined and not counted,
-            penalty=self._prices.penalty,
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """Return prices and where the tables came from."""
-        return {
-            "price_gwei": self._prices.price // WEI_PER_GWEI,
-            "budget": self._prices.budget,
-            "epoch_rounds": self._prices.epoch_rounds,
-            "penalty": self._prices.penalty,
-            "tables": self._tables.name,
-        }
-
-
-def started_agent(tables: Path, seed: int, organization: str) -> DoubleQ:
-    """Return an agent with the tables of a file, and a random state of its own.
-
-    A file without ``step`` is one of tables that were learned: exploration is at its end.
-
-    Raises
-    ------
-    ArchiveError
-        If there is no such file.
-    ValueError
-        If its tables are about other states or actions.
-    """
-    document, expected = read_json(tables), ActionSpace(EFFORT).fingerprint().hex()
-    if document["fingerprint"] != expected:
-        raise ValueError(f"{tables}: tables of {document['fingerprint']}, expected {expected}")
-    parameters = Parameters(
-        **{
-            name: float.fromhex(value) if isinstance(value, str) else value
-            for name, value in document["parameters"].items()
-        }
-    )
-    drawn = keyed_hash(encoded(_PURPOSE, seed), _PURPOSE, "agent", organization)
-    random = np.random.Generator(np.random.PCG64(int.from_bytes(drawn, "big")))
-    agent = DoubleQ(STATE_SHAPE, len(ACTIONS), parameters, random)
-    for name, learned in (("tables", agent.tables), ("visits", agent.visits)):
-        given = np.array(_numbers(document[name]), dtype=learned.dtype)
-        if given.shape != learned.shape:
-            raise ValueError(f"{tables}: {name} {given.shape}, expected {learned.shape}")
-        learned[:] = given
-    agent.step = int(document.get("step", parameters.exploration_steps))
-    return agent
-
-
-def _numbers(nested: Any) -> Any:
-    if isinstance(nested, list):
-        return [_numbers(value) for value in nested]
-    return float.fromhex(nested) if isinstance(nested, str) else nested
 
 
 # A run
@@ -381,7 +168,7 @@ class Federation:
         costs = {name: self._costs(records) for name, records in drawn.items()}
         actions = {name: policy.decide(number, name, costs[name]) for name in drawn}
         trained = {
-            name: self._trained(number, state, name, records[: _records(action, len(records))])
+            name: self._trained(number, state, name, records[: self._records(action, len(records))])
             for (name, records), action in zip(drawn.items(), actions.values(), strict=True)
             if action != SKIP
         }
@@ -401,7 +188,7 @@ class Federation:
         organizations = {
             name: {
                 "action": ACTIONS[action],
-                "effort_percent": ActionSpace(EFFORT).percent(action),
+                "effort_percent": ActionSpace(self.settings.effort).percent(action),
                 "tokens": trained[name].tokens if name in trained else 0,
                 "full_tokens": costs[name][-1],
                 "records": trained[name].records if name in trained else 0,
@@ -431,6 +218,10 @@ class Federation:
             found[name] = result.accuracy
         return found
 
+    def _records(self, action: int, full: int) -> int:
+        effort = self.settings.effort
+        return effort.records(ActionSpace(effort).percent(action), full)
+
     def _drawn(self, number: int, name: str) -> tuple[Record, ...]:
         """Draw for full effort: what less effort draws are the first of them."""
         return draw(
@@ -443,12 +234,12 @@ class Federation:
 
     def _costs(self, records: Sequence[Record]) -> tuple[int, ...]:
         """Count the tokens that each action would take in training."""
-        inputs = [
-            len(completion_row(record.prompt, record.completion).tokens)
-            for record in encode(records, self.base.tokenizer, max_tokens=self.settings.max_tokens)
+        tokens = [
+            training_tokens(one, self.base.tokenizer, max_tokens=self.settings.max_tokens)
+            for one in records
         ]
         return tuple(
-            self.settings.epochs * sum(inputs[: _records(action, len(records))])
+            self.settings.epochs * sum(tokens[: self._records(action, len(records))])
             for action in range(len(ACTIONS))
         )
 
@@ -489,10 +280,6 @@ class Federation:
         return once
 
 
-def _records(action: int, full: int) -> int:
-    return EFFORT.records(ActionSpace(EFFORT).percent(action), full)
-
-
 def _begun(
     settings: RunSettings, name: str, policy: Policy, federation: Federation, test_rows: int
 ) -> dict[str, Any]:
@@ -507,8 +294,8 @@ def _begun(
             "rounds": settings.rounds,
             "records_per_round": settings.records_per_round,
             "test_rows": test_rows,
-            "effort": EFFORT.kind,
-            "percents": list(EFFORT.percents),
+            "effort": settings.effort.kind,
+            "percents": list(settings.effort.percents),
             "aggregation": settings.aggregation,
             "rank": settings.rank,
             "quantization": settings.quantization,

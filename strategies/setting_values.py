@@ -45,10 +45,10 @@ def whole_numbers(setting: str, text: str, *, at_most: int) -> dict[str, int]:
 
 
 def percents(text: str) -> tuple[int, ...]:
-    """Read ``25,50,100``."""
+    """Read ``50,75,100``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch("[0-9]{1,3}", part) for part in parts):
-        raise ValueError(f"{text[:64]!r}, expected whole numbers such as 25,50,100")
+        raise ValueError(f"{text[:64]!r}, expected whole numbers such as 50,75,100")
     return tuple(int(part) for part in parts)
 
 

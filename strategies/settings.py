@@ -176,10 +176,10 @@ class RunSettings(BaseModel):
         description="What effort changes: local `steps`, on fewer records, or the LoRA `rank`.",
     )
     effort_levels: str = Field(
-        "25,50,100", description="Low, mid and high effort, in percent of all records or the rank."
+        "50,75,100", description="Low, mid and high effort, in percent of all records or the rank."
     )
     token_price: Positive = Field(
-        20, lt=2**53, description="What a token processed costs an organization, in gwei."
+        60, lt=2**53, description="What a token processed costs an organization, in gwei."
     )
     token_prices: str = Field(
         "", description="Prices of single organizations: `shop=20,newspaper=5`."

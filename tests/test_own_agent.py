@@ -25,7 +25,7 @@ from client_app.agent.situation import Outcome, Situation
 from strategies.effort import Effort
 from tests.ledger_cases import OPERATOR, found_ledger
 
-SPACE = ActionSpace(Effort("steps", (25, 50, 100)))
+SPACE = ActionSpace(Effort("steps", (50, 75, 100)))
 OTHER_SPACE = ActionSpace(Effort("rank", (25, 50, 100)))
 PRICE = 10**10
 SHAPE = (2, *STATE_SHAPE, len(ACTIONS))

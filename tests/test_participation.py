@@ -120,7 +120,7 @@ def test_a_declined_round_is_declined_with_the_same_bytes_when_asked_again(
     assert len(decisions(coordinator.settings, coordinator.task)) == 1
 
 
-@pytest.mark.parametrize(("action", "records"), [(LOW, 4), (MID, 8), (HIGH, 16)])
+@pytest.mark.parametrize(("action", "records"), [(LOW, 8), (MID, 12), (HIGH, 16)])
 def test_effort_by_steps_trains_on_that_share_and_costs_what_was_foreseen(
     settings, chain, choosing, action, records
 ):
@@ -132,7 +132,7 @@ def test_effort_by_steps_trains_on_that_share_and_costs_what_was_foreseen(
     assert reply[protocol.HEADER]["num-examples"] == records
     assert metrics["tokens"] == decision.costs[action]
     assert metrics["steps"] == -(-records // settings.batch_size)
-    assert metrics["effort"] == (25, 50, 100)[action - 1]
+    assert metrics["effort"] == (50, 75, 100)[action - 1]
 
 
 def test_less_effort_trains_on_the_first_of_the_same_draw(settings, chain, choosing):
@@ -146,11 +146,11 @@ def test_less_effort_trains_on_the_first_of_the_same_draw(settings, chain, choos
             if opened.payload.task == coordinator.task.hex()
         ]
         drawn.append(set(trained.drawn))
-    assert [len(one) for one in drawn] == [4, 8, 16]
+    assert [len(one) for one in drawn] == [8, 12, 16]
     assert drawn[0] < drawn[1] < drawn[2]
 
 
-@pytest.mark.parametrize(("action", "rank"), [(LOW, 1), (MID, 2), (HIGH, 4)])
+@pytest.mark.parametrize(("action", "rank"), [(LOW, 2), (MID, 3), (HIGH, 4)])
 def test_effort_by_rank_trains_that_rank_on_all_records(settings, chain, choosing, action, rank):
     coordinator = opened_round(settings, chain, effort_by="rank")
     reply = anew(coordinator, choosing, action)

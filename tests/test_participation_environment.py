@@ -216,7 +216,7 @@ def test_a_reward_is_what_was_paid_less_what_was_spent_in_units_of_full_effort()
             full_cost=organization.costs[-1],
             price=organization.price,
             failed=action != SKIP and name not in last.scores,
-            penalty=0.1,
+            penalty=environment.federation.terms.penalty,
         )
 
 
@@ -346,9 +346,9 @@ def test_nobody_is_at_a_loss_in_the_optimum_without_loss():
         assert all(r.paid.get(n, 0) >= r.costs[n] * (1 - 1e-3) for n in r.costs)
 
 
-@pytest.mark.parametrize("pool", [0.5, 2.0])
-def test_nobody_gains_more_than_is_tolerated_by_leaving_an_equilibrium_alone(pool):
-    exact = draw_federation(np.random.default_rng(8), 3, pool, EXACT, plain=True)
+@pytest.mark.parametrize("drawn", [8, 9])
+def test_nobody_gains_more_than_is_tolerated_by_leaving_an_equilibrium_alone(drawn):
+    exact = draw_federation(np.random.default_rng(drawn), 3, 2.0, EXACT, plain=True)
     found = equilibrium(exact, value_per_nat(exact, 2.0), np.random.default_rng(0))
     first = found.plan.rounds[0]
     assert sum(action > 0 for action in first.values()) >= 2
@@ -373,11 +373,11 @@ def test_full_effort_by_everybody_is_worth_what_was_said_times_what_it_costs():
     assert measured.welfare(measured.fall, 4.0) == pytest.approx(3.0)
 
 
-def test_threshold_and_myopic_stop_where_nothing_is_earned():
-    poor = alike("abc", pool=0)
-    for policy in (Threshold(), Myopic()):
-        rounds = played(poor, policy)
-        assert [r.actions["a"] for r in rounds] == [3, 3, *[SKIP] * 10]
+@pytest.mark.parametrize(("policy", "tried"), [(Threshold(), 3), (Myopic(), 2)])
+def test_threshold_and_myopic_stop_where_nothing_is_earned(policy, tried):
+    # The threshold's yield forgives one round that earned nothing.
+    rounds = played(alike("abc", pool=0), policy)
+    assert [r.actions["a"] for r in rounds] == [3] * tried + [SKIP] * (12 - tried)
 
 
 def test_an_interval_of_paired_differences_holds_their_mean():
@@ -420,9 +420,9 @@ def test_importance_sampling_finds_what_the_simulator_finds():
             recorded.append(episode)
         return recorded
 
-    found = importance_sampling_value(record(uniform, 400, 0), eager)
-    own = importance_sampling_value(record(eager, 400, 10_000), eager)
-    assert found.effective_sample_size < own.effective_sample_size == 400
+    found = importance_sampling_value(record(uniform, 700, 0), eager)
+    own = importance_sampling_value(record(eager, 700, 10_000), eager)
+    assert found.effective_sample_size < own.effective_sample_size == 700
     error = np.hypot(found.standard_error, own.standard_error)
     assert abs(found.estimate - own.estimate) < 2 * error
     # In units of the cost of full effort.

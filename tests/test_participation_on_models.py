@@ -1,9 +1,8 @@
 """Runs in which organizations choose how hard they train, on the tiny model."""
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.participation_on_models import (
-    EFFORT,
-    Constant,
-    Learned,
-    Mixed,
-    Policy,
-    Prices,
-    RunsFile,
-    federated_run,
-    started_agent,
-)
-from client_app.agent.action_space import ACTIONS, SKIP, STATE_SHAPE, ActionSpace
-from client_app.agent.double_q import Parameters
+from benchmarks.participation import model_policies
+from benchmarks.participation.model_policies import Constant, Learned, Mixed, Policy
+from benchmarks.participation_on_models import RunsFile, federated_run
+from client_app.agent.action_space import ACTIONS, SKIP, ActionSpace
+from client_app.agent.agent_file import seeded_random
+from client_app.agent.agent_start import AgentStart, agent_start
 from strategies.run_archive import read_json
 from strategies.settings import RunSettings
 from tests.organization_cases import write_reviews
@@ -115,7 +107,7 @@ def test_a_run_is_written_round_by_round_and_says_what_it_came_to(
     assert len(everyone) == 8
     assert written["tokens"] == sum(entry["tokens"] for entry in everyone)
     for entry in everyone:
-        percent = ActionSpace(EFFORT).percent(ACTIONS.index(entry["action"]))
+        percent = ActionSpace(settings.effort).percent(ACTIONS.index(entry["action"]))
         assert entry["effort_percent"] == percent
         assert entry["records"] == 16 * percent // 100
         assert (entry["tokens"] > 0) == (entry["train_seconds"] > 0) == (percent > 0)
@@ -176,60 +168,43 @@ def test_two_are_enough_for_a_round_to_count(settings: RunSettings) -> None:
 # Learned
 
 
-def written_tables(path: Path, favourite: int, **changes: Any) -> Path:
-    """A file of tables in which one action is the best everywhere."""
-    shape = (2, *STATE_SHAPE, len(ACTIONS))
-    tables = np.zeros(shape)
-    tables[..., favourite] = 0.1
-    parameters = asdict(Parameters(exploration_end=0.0))
-    document = {
-        "version": 1,
-        "fingerprint": ActionSpace(EFFORT).fingerprint().hex(),
-        "parameters": {
-            name: value.hex() if isinstance(value, float) else value
-            for name, value in parameters.items()
-        },
-        "tables": np.vectorize(float.hex, otypes=[object])(tables).tolist(),
-        "visits": np.full(shape, 7).tolist(),
-    }
-    path.write_text(json.dumps({**document, **changes}), encoding="utf-8")
-    return path
+def favouring(monkeypatch: pytest.MonkeyPatch, favourite: int) -> None:
+    """Let every agent find one action best, everywhere, and never explore."""
 
+    def start(space: ActionSpace, *, seed: int, organization: str) -> AgentStart:
+        genuine = agent_start(space, seed=seed, organization=organization)
+        tables = np.zeros_like(genuine.tables)
+        tables[..., favourite] = 0.1
+        parameters = replace(genuine.parameters, exploration_start=0.0, exploration_end=0.0)
+        return AgentStart(parameters, tables, np.zeros_like(genuine.visits), genuine.seed)
 
-def prices(**changes: Any) -> Prices:
-    return Prices(**{"price": 10**10, "budget": 0, "epoch_rounds": 2, "penalty": 0.5, **changes})
+    monkeypatch.setattr(model_policies, "agent_start", start)
 
 
 def test_a_learned_policy_does_what_its_tables_say_in_a_whole_run(
-    settings: RunSettings, tmp_path: Path
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = written_tables(tmp_path / "tables.json", favourite=LOW)
-    measured = run(settings, Learned(settings, prices(), tables), "learned")
+    favouring(monkeypatch, LOW)
+    measured = run(settings, Learned(settings), "learned")
     first, _ = measured["rounds"]
     assert {entry["action"] for entry in first["organizations"].values()} == {"low"}
-    assert measured["settings"]["price_gwei"] == 10
+    assert measured["settings"]["price_gwei"] == settings.token_price
 
 
-def test_an_agent_continues_the_tables_of_the_file_to_the_bit(tmp_path: Path) -> None:
-    tables = written_tables(tmp_path / "tables.json", favourite=HIGH)
-    agent = started_agent(tables, 1, "east")
-    assert agent.tables[1, 2, 0, 1, 1].tolist() == [0.0, 0.0, 0.0, 0.1]
-    assert set(agent.visits.flat) == {7}
-    assert agent.parameters.exploration(agent.step) == 0.0
-    assert agent.random.random() == started_agent(tables, 1, "east").random.random()
-    assert started_agent(tables, 1, "west").random.random() != agent.random.random()
+def test_agents_begin_as_those_of_a_run_do(settings: RunSettings) -> None:
+    space = ActionSpace(settings.effort)
+    for name, learner in Learned(settings)._learners.items():
+        start = agent_start(space, seed=settings.seed, organization=name)
+        assert np.array_equal(learner.agent.tables, start.tables)
+        assert learner.agent.random.random() == seeded_random(start.seed).random()
 
 
-def test_tables_about_other_efforts_are_refused(tmp_path: Path) -> None:
-    tables = written_tables(tmp_path / "tables.json", favourite=HIGH, fingerprint="00" * 32)
-    with pytest.raises(ValueError, match="tables of 0000"):
-        started_agent(tables, 1, "east")
-
-
-def test_a_budget_is_kept_in_every_epoch(settings: RunSettings, tmp_path: Path) -> None:
-    tables = written_tables(tmp_path / "tables.json", favourite=HIGH)
+def test_a_budget_is_kept_in_every_epoch(
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    favouring(monkeypatch, HIGH)
     policy = Learned(
-        settings.model_copy(update={"rounds": 4}), prices(budget=150, epoch_rounds=2), tables
+        settings.model_copy(update={"rounds": 4, "token_budget": 150, "budget_epoch": 2})
     )
     for epoch in (0, 2):
         spent = 0
@@ -241,20 +216,20 @@ def test_a_budget_is_kept_in_every_epoch(settings: RunSettings, tmp_path: Path) 
 
 
 def test_what_a_round_brought_is_learned_when_the_next_one_is_decided(
-    settings: RunSettings, tmp_path: Path
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables = written_tables(tmp_path / "tables.json", favourite=HIGH)
-    policy, before = Learned(settings, prices(), tables), started_agent(tables, 42, "east")
+    favouring(monkeypatch, HIGH)
+    policy = Learned(settings)
     learner = policy._learners["east"]
-    costs = (0, 25, 50, 100)
+    before, costs = learner.agent.tables.copy(), (0, 25, 50, 100)
     assert policy.decide(1, "east", costs) == HIGH
     state = learner.state
-    # Full effort paid nothing and did not count: its cost and the penalty are lost.
+    # Full effort paid nothing: its cost is lost.
     policy.told("east", 0, counted=False)
-    assert learner.reward == -1.5
-    assert np.array_equal(learner.agent.tables, before.tables)
+    assert learner.reward == -1.0
+    assert np.array_equal(learner.agent.tables, before)
     policy.decide(2, "east", costs)
-    moved = learner.agent.tables - before.tables
+    moved = learner.agent.tables - before
     assert np.count_nonzero(moved) == 1
     assert moved[(slice(None), *state, HIGH)].sum() < 0
 

@@ -16,10 +16,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import brentq, least_squares
+from scipy.stats import norm
 
 from benchmarks.participation.federation import UNIT_RECORDS
-from benchmarks.participation.response import CALIBRATION, Response
+from benchmarks.participation.response import CALIBRATION, Noise, Response
 from benchmarks.participation.scoring import expected_gains
 from benchmarks.provenance import provenance
 
@@ -27,6 +28,8 @@ from benchmarks.provenance import provenance
 TOLERANCE: Final = 0.001
 #: Nats below which gains are rounding (``docs/rewards.md``): half the tolerance.
 NOISE_FLOOR: Final = 0.0005
+#: Largest share of the loss that luck is taken to be.
+MOST_NOISE: Final = 10.0
 #: What counts as a deviation of one: of a loss, as a share; of a score, as a share of the round's
 #: largest, plus nats.
 LOSS_DEVIATION, SCORE_SHARE, SCORE_DEVIATION = 0.1, 0.3, 0.002
@@ -179,7 +182,11 @@ def _predicted(
             gains = expected_gains(list(joined.values()), progress, response)
             progress += float(response.progress(sum(joined.values())))
             loss = float(response.loss(progress))
-            predicted = {"loss": loss, "gains": dict(zip(joined, map(float, gains), strict=True))}
+            predicted = {
+                "loss": loss,
+                "gains": dict(zip(joined, map(float, gains), strict=True)),
+                "efforts": joined,
+            }
             found.append((predicted, scored))
     return found
 
@@ -187,21 +194,31 @@ def _predicted(
 def _noise_share(
     runs: list[Run], response: Response, useful: dict[str, float], power: float
 ) -> float:
-    """Return the share at which the scores' squared deviations are what they were.
+    """Return the share at which as much is scored in all as was measured.
 
-    Only gains expected above the tolerance count: what is clipped says little.
+    A score is ``max(0, N(mean, deviation))``, of which ``mean Phi(mean / deviation) + deviation
+    phi(mean / deviation)`` is expected.
     """
-    squared, expected = 0.0, 0.0
-    for predicted, scored in _predicted(runs, response, useful, power):
-        if not predicted["gains"]:
-            continue
-        mean = float(np.mean(list(predicted["gains"].values())))
-        for name, gain in predicted["gains"].items():
-            if gain > TOLERANCE:
-                measured = scored["organizations"][name]["score"] / 1e6
-                squared += (measured - (gain - TOLERANCE)) ** 2
-                expected += gain * mean
-    return float(np.sqrt(squared / expected)) if expected else 0.0
+    rounds = [
+        (predicted, sum(r["score"] for r in scored["organizations"].values()) / 1e6)
+        for predicted, scored in _predicted(runs, response, useful, power)
+        if predicted["gains"]
+    ]
+    measured = sum(total for _, total in rounds)
+
+    def surplus(share: float) -> float:
+        expected = 0.0
+        for predicted, _ in rounds:
+            means = np.array(list(predicted["gains"].values())) - TOLERANCE
+            efforts = np.array(list(predicted["efforts"].values()))
+            deviation = Noise(share, NOISE_FLOOR).deviation(efforts, predicted["loss"])
+            z = means / deviation
+            expected += float((means * norm.cdf(z) + deviation * norm.pdf(z)).sum())
+        return expected - measured
+
+    if surplus(0.0) >= 0.0:
+        return 0.0
+    return float(brentq(surplus, 0.0, MOST_NOISE)) if surplus(MOST_NOISE) > 0.0 else MOST_NOISE
 
 
 def _residuals(

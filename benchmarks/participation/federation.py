@@ -13,7 +13,7 @@ from strategies.contributions import ScoreLimits
 from strategies.effort import Effort
 from strategies.rewards import WEI_PER_GWEI
 
-EFFORT: Final = Effort("steps", (25, 50, 100))
+EFFORT: Final = Effort("steps", (50, 75, 100))
 SPACE: Final = ActionSpace(EFFORT)
 
 #: Records of an organization whose usefulness is 1 that make one unit of effort: the demo's draw.

@@ -28,13 +28,22 @@ from client_app.agent.double_q import DoubleQ, Parameters
 
 TABLES: Final = Path(__file__).parents[2] / "client_app" / "agent" / "demo_tables.json"
 SEED: Final = 20261128
-DECISIONS: Final = 400_000
+DECISIONS: Final = 500_000
 COMMAND: Final = "python -m benchmarks.participation.learn_tables"
 #: With which an agent goes on from the tables.
 SHIPPED: Final = Parameters(exploration_start=0.05, exploration_end=0.05, exploration_steps=0)
 #: With which they are learned. A floor of 0.05 would leave a tenth of a reward's deviation and more
 #: in each entry, which is as much as actions differ by; everything is tried without optimism.
-LEARNING: Final = replace(SHIPPED, exploration_start=1.0, learning_rate_floor=0.005, optimism=0.0)
+#: Nor do they explore less than this: agents that share their tables and hardly explore settle on
+#: what suits one another, such as all waiting for the second half, and not on what pays.
+LEAST_EXPLORATION: Final = 0.3
+LEARNING: Final = replace(
+    SHIPPED,
+    exploration_start=1.0,
+    exploration_end=LEAST_EXPLORATION,
+    learning_rate_floor=0.005,
+    optimism=0.0,
+)
 
 
 def main() -> None:
@@ -51,8 +60,8 @@ def main() -> None:
 
 
 def learn(decisions: int, discount: float = SHIPPED.discount, seed: int = SEED) -> DoubleQ:
-    """Return tables after some decisions; exploration comes down over the first half."""
-    parameters = replace(LEARNING, discount=discount, exploration_steps=decisions // 2)
+    """Return tables after some decisions; exploration comes down all the way."""
+    parameters = replace(LEARNING, discount=discount, exploration_steps=decisions)
     shared = DoubleQ(STATE_SHAPE, len(ACTIONS), parameters, np.random.default_rng([seed, 1]))
     random, calibration = np.random.default_rng([seed, 2]), Calibration.load()
     while shared.step < decisions:

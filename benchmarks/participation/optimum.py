@@ -178,8 +178,8 @@ def payments(
     terms, noise = federation.terms, federation.calibration.noise
     gains = expected_gains(joint.efforts, progress, federation.calibration.response)
     joined = joint.actions > 0
-    mean = (gains * joined).sum(axis=1) / np.maximum(1, joined.sum(axis=1))
-    off = noise.deviation(gains, mean[:, None])[:, None, :] * z
+    after = federation.calibration.response.loss(progress + joint.steps)
+    off = noise.deviation(joint.efforts, after)[:, None, :] * z
     measured = np.clip(gains[:, None, :] + off - terms.limits.tolerance, 0, terms.limits.bound)
     counted = joined & (joined.sum(axis=1) >= terms.minimum)[:, None]
     found = measured * counted[:, None, :]

@@ -74,14 +74,16 @@ class Response:
 class Noise:
     """How far a measured gain lies from the expected one: other records, other validation rows.
 
-    ``gain + (floor + share sqrt(gain mean)) z``, with ``z`` standard normal and ``mean`` the
-    round's mean expected gain: what a record does is uncertain by itself, so that the variance
-    grows as the effort, and what does nothing is measured as nothing but for rounding.
+    ``gain + (floor + share p L) z``, with ``z`` standard normal, ``p`` the update's share of the
+    round's effort and ``L`` the loss after the round. Leaving an update out shifts the adapter by
+    its weight, and what a shift does by chance to the loss on few rows grows with that loss. It
+    does not shrink with the gains: late rounds are paid for luck more than for anything else. What
+    does nothing is measured as nothing.
 
     Parameters
     ----------
     share : float
-        Standard deviation of an average gain, as a share of it.
+        Standard deviation of the whole aggregate's luck, as a share of the loss.
     floor : float
         Nats.
     """
@@ -89,9 +91,21 @@ class Noise:
     share: float
     floor: float
 
-    def deviation(self, gains: Numbers, mean: Numbers | float) -> Numbers:
-        """Return the standard deviation of measured gains, nats."""
-        return self.floor + self.share * (gains * mean) ** 0.5
+    def deviation(
+        self, efforts: NDArray[np.float64], loss: NDArray[np.float64] | float
+    ) -> NDArray[np.float64]:
+        """Return the standard deviations of measured gains, nats.
+
+        Parameters
+        ----------
+        efforts : ndarray of float64, (..., k)
+            Of a round's updates.
+        loss : ndarray of float64, (...), or float
+            After the round, nats.
+        """
+        whole = np.maximum(efforts.sum(axis=-1, keepdims=True), 1e-12)
+        luck = self.share * np.asarray(loss)[..., None] * efforts / whole
+        return np.where(efforts > 0, self.floor + luck, 0.0)
 
 
 @dataclass(frozen=True)

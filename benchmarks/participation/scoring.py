@@ -54,7 +54,8 @@ def scores(
     gains = expected_gains(efforts, progress, response)
     if len(gains):
         off = np.array([updates[name].z for name in stands])
-        gains = gains + noise.deviation(gains, float(gains.mean())) * off
+        after = float(response.loss(progress + response.progress(efforts.sum())))
+        gains = gains + noise.deviation(efforts, after) * off
     found: dict[str, int] = {}
     for names, gain in zip(groups.values(), gains, strict=True):
         share = micro_nats(limits.score(float(gain))) // len(names)

@@ -21,7 +21,7 @@ from client_app.agent.double_q import Parameters
 TABLES_FILE: Final = Path(__file__).parent / "demo_tables.json"
 
 #: SHA-256 of that file: other tables are another agent.
-TABLES_SHA256: Final = "1ed46cf99846a00b9a2dba6f25fae037a69abe1283d61e67a145d5067a28f26f"
+TABLES_SHA256: Final = "7c43092bdcd5852fe579d178e23c374139aec6083397b459e5244900e727c4ba"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def agent_start(space: ActionSpace, *, seed: int, organization: str) -> AgentSta
     Parameters
     ----------
     space : ActionSpace
-        Its actions. The tables that come with Foedus are for steps at 25, 50 and 100 percent; an
+        Its actions. The tables that come with Foedus are for steps at 50, 75 and 100 percent; an
         agent of other actions begins with empty ones and explores from the first.
     seed : int
         The run's seed.
