@@ -284,8 +284,12 @@ def test_an_organization_that_splits_in_two_earns_no_more(usefulness, near_dupli
 def test_scores_are_clipped_less_the_tolerance_and_in_whole_micro_nats():
     sent = {"a": Update(1.0, "a", 0.0), "b": Update(1e-9, "b", 0.0), "c": Update(2.0, "c", -9.0)}
     noise = Noise(1.0, 0.0)
-    found = scores(sent, 1.0, CALIBRATION.response, noise, ScoreLimits(0.001, 0.01))
-    assert found == {"a": 10_000, "b": 0, "c": 0}
+    response = CALIBRATION.response
+    found = scores(sent, 1.0, response, noise, ScoreLimits(0.001, 1.0))
+    [gain, *_] = expected_gains([1.0, 1e-9, 2.0], 1.0, response)
+    assert found == {"a": round((gain - 0.001) * 1e6), "b": 0, "c": 0}
+    clipped = scores(sent, 1.0, response, noise, ScoreLimits(0.001, 0.002))
+    assert clipped == {"a": 2_000, "b": 0, "c": 0}
 
 
 # What happens on the way
