@@ -247,6 +247,33 @@ def test_an_agent_of_other_actions_is_refused_and_what_differs_is_named(ledger, 
         OwnAgent(tmp_path, ledger, OTHER_SPACE, START)
 
 
+def test_a_new_agent_of_other_actions_replaces_one_and_both_stay_in_the_ledger(ledger, tmp_path):
+    opened(tmp_path, ledger).decide(task(1), situation(1), price=PRICE, mode="learn")
+    own_agent.begin_anew(tmp_path, ledger, OTHER_SPACE, START)
+    agent = OwnAgent(tmp_path, ledger, OTHER_SPACE, START)
+    assert agent.state.open == []
+    for number in (1, 4):
+        agent.decide(task(2), situation(number), price=PRICE, mode="learn")
+    agent.settle(lambda _: Brought(10**13, failed=False))
+    records = read_records(ledger, agent_records(ledger))
+    made = replayed(records, OTHER_SPACE, ledger.history.ledger.hex())
+    assert summary(made) == summary(agent.state)
+    (tmp_path / AGENT_FILE).unlink()
+    assert summary(OwnAgent(tmp_path, ledger, OTHER_SPACE, START).state) == summary(agent.state)
+
+
+def test_an_organization_without_records_stays_away_and_that_costs_and_brings_nothing(
+    ledger, tmp_path
+):
+    agent = opened(tmp_path, ledger)
+    empty = replace(situation(4), costs=(0, 0, 0, 0))
+    decision = agent.decide(task(1), empty, price=PRICE, mode="learn")
+    assert decision.action == 0
+    [number] = agent.settle(lambda _: None)
+    [(_, reward)] = read_records(ledger, [number])
+    assert float.fromhex(reward.reward) == 0.0
+
+
 def test_whatever_is_wrong_with_the_file_is_said_in_one_line(ledger, tmp_path):
     opened(tmp_path, ledger).decide(task(1), situation(1), price=PRICE, mode="learn")
     path = tmp_path / AGENT_FILE

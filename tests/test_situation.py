@@ -86,10 +86,9 @@ def test_staying_away_is_always_permitted_and_no_action_beyond_what_is_left(situ
     assert len(permitted) == len(situation.costs)
     assert permitted[SKIP] is True
     for action, (allowed, cost) in enumerate(zip(permitted, situation.costs, strict=True)):
-        if situation.budget == UNLIMITED:
-            assert allowed is True
-        elif action != SKIP:
-            assert allowed is (situation.spent + cost <= situation.budget)
+        if action != SKIP:
+            within = situation.budget in (UNLIMITED, max(situation.budget, situation.spent + cost))
+            assert allowed is (within and cost > 0)
 
 
 @given(situations, amounts)
@@ -111,6 +110,12 @@ def test_without_a_budget_there_is_always_enough():
     unlimited = replace(EARLY, budget=UNLIMITED, spent=10**30)
     assert unlimited.state()[BUDGET_LEFT] == 2
     assert unlimited.permitted() == (True,) * len(ACTIONS)
+
+
+@pytest.mark.parametrize("budget", [0, 900])
+def test_where_there_is_nothing_to_train_on_there_is_nothing_but_to_stay_away(budget):
+    nothing = replace(EARLY, budget=budget, costs=(0, 0, 0, 0))
+    assert nothing.permitted() == (True, False, False, False)
 
 
 @pytest.mark.parametrize(

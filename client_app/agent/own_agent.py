@@ -152,7 +152,7 @@ class OwnAgent:
                 "makes it again"
             )
         numbers = [n for n in agent_records(self._ledger) if n >= self._agent.position]
-        for number, payload in read_records(self._ledger, numbers):
+        for number, payload in replay.since_founding(read_records(self._ledger, numbers)):
             self._agent = replay.take_in(self._agent, number, payload, self._space)
         if numbers:
             self._save(numbers[-1] + 1)
@@ -190,9 +190,7 @@ def agent_records(ledger: OpenLedger) -> list[int]:
     )
 
 
-def read_records(
-    ledger: OpenLedger, numbers: Iterable[int]
-) -> list[tuple[int, AgentDecision | AgentReward]]:
+def read_records(ledger: OpenLedger, numbers: Iterable[int]) -> list[replay.Numbered]:
     """Read an agent's records, in order."""
     return [
         (opened.leaf.record, opened.payload)

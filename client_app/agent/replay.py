@@ -4,7 +4,7 @@ What happens live and what a replay does is one code: decisions draw from the ag
 rewards move its tables, in the order of their records.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -34,6 +34,9 @@ from client_app.agent.double_q import Choice, DoubleQ, State, Transition
 from client_app.agent.situation import reward_of
 
 Mode = Literal["learn", "evaluate"]
+
+#: A record's number, and what it holds.
+Numbered = tuple[int, AgentDecision | AgentReward]
 
 #: What training for nothing costs beside the tokens, in units of the cost of full effort.
 FAILURE_PENALTY: Final = 0.25
@@ -141,7 +144,8 @@ def reward_for(decision: OpenDecision, brought: Brought) -> AgentReward:
     reward = reward_of(
         paid=brought.paid,
         cost=cost,
-        full_cost=decision.costs[-1],
+        # With no records at all there was nothing to decide, and nothing to count in.
+        full_cost=max(1, decision.costs[-1]),
         price=decision.price,
         failed=brought.failed,
         penalty=FAILURE_PENALTY,
@@ -216,10 +220,8 @@ def take_in(
     return agent
 
 
-def replayed(
-    records: Iterable[tuple[int, AgentDecision | AgentReward]], space: ActionSpace, ledger: str
-) -> SavedAgent | None:
-    """Make an agent from its records alone; ``None`` where there are none.
+def replayed(records: Iterable[Numbered], space: ActionSpace, ledger: str) -> SavedAgent | None:
+    """Make the newest agent from its records alone; ``None`` where there are none.
 
     Parameters
     ----------
@@ -235,17 +237,28 @@ def replayed(
     AgentError
         If a record is not what the agent would have done.
     """
-    agent = None
-    for number, payload in records:
-        if agent is None:
-            if isinstance(payload, AgentReward) or payload.founding is None:
-                raise AgentError(
-                    f"record {number}: nothing before it says what the agent began with: was it "
-                    "erased?"
-                )
-            agent = founded(payload.founding, space, ledger)
+    following = since_founding(list(records))
+    if not following:
+        return None
+    number, first = following[0]
+    if isinstance(first, AgentReward) or first.founding is None:
+        raise AgentError(
+            f"record {number}: nothing before it says what the agent began with: was it erased?"
+        )
+    agent = founded(first.founding, space, ledger)
+    for number, payload in following:
         agent = take_in(agent, number, payload, space)
     return agent
+
+
+def since_founding(records: Sequence[Numbered]) -> Sequence[Numbered]:
+    """Return the records of the newest agent: those from the last founding on, or all."""
+    starts = [
+        index
+        for index, (_, payload) in enumerate(records)
+        if isinstance(payload, AgentDecision) and payload.founding is not None
+    ]
+    return records[starts[-1] :] if starts else records
 
 
 def differences(kept: SavedAgent | None, made: SavedAgent | None) -> list[str]:

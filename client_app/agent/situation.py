@@ -67,11 +67,15 @@ class Situation:
         return (self._budget_left(), self._reward_per_cost(), self._last(), self._progress())
 
     def permitted(self) -> tuple[bool, ...]:
-        """Return which actions the budget allows; staying away always."""
-        if self.budget == UNLIMITED:
-            return (True,) * len(self.costs)
+        """Return which actions the budget allows; staying away always.
+
+        What costs nothing trains on nothing, and is not permitted either.
+        """
         left = self.budget - self.spent
-        return tuple(index == SKIP or cost <= left for index, cost in enumerate(self.costs))
+        return tuple(
+            index == SKIP or (cost > 0 and (self.budget == UNLIMITED or cost <= left))
+            for index, cost in enumerate(self.costs)
+        )
 
     def _budget_left(self) -> int:
         """Below a third of the budget, below two thirds, or more."""
