@@ -9,6 +9,7 @@ BENCHMARKS = (
     "benchmarks.contributions",
     "benchmarks.demo",
     "benchmarks.ledger",
+    "benchmarks.participation.study",
     "benchmarks.mutations",
 )
 
