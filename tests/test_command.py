@@ -128,6 +128,12 @@ def test_a_report_prints_a_hostile_domain_as_text(capsys):
                 "test_rows": 5,
                 "base_accuracy": 0.5,
                 "accuracy": None,
+                "rounds": [
+                    {"round": 1, "did": "high", "effort": 100, "tokens": 40, "earned_gwei": 1234},
+                    {"round": 2, "did": "declined", "effort": None, "tokens": 0, "earned_gwei": 0},
+                ],
+                "tokens": 40,
+                "spent_gwei": 2400,
                 "reward_gwei": 7,
             }
         },
@@ -140,4 +146,8 @@ def test_a_report_prints_a_hostile_domain_as_text(capsys):
         "log": "/log",
     }
     print_report(summary, Console(width=200))
-    assert "[/bold] reviews" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "[/bold] reviews" in printed
+    # Who took part, with how much effort, and what it spent.
+    for shown in ("high", "1,234", "declined", "2,400"):
+        assert shown in printed
