@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from client_app.cli.chosen import settings_at
@@ -40,7 +41,11 @@ def show(
     if as_json:
         print_json({"organization": name, "decisions": lines})
         return
-    table = Table(title=f"Agent of {name}: the last {len(lines)} decisions, in gwei")
+    table = Table(
+        title=f"Agent of {name}: the last {len(lines)} decisions, in gwei",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+    )
     for heading in ("record", "round", "state", "chose", "prob."):
         table.add_column(heading, no_wrap=True)
     for heading in ("tokens", "cost", "paid", "reward"):

@@ -1,11 +1,16 @@
 """What a finished run prints: the table of results, the contracts, where things lie."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+#: What is said of a round in few letters.
+_SHORT: Final = {"declined": "-", "trained": "yes"}
 
 
 def print_report(summary: Mapping[str, Any], console: Console) -> None:
@@ -65,23 +70,40 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
+#: More rounds than this have no columns of their own.
+_SHOWN_ROUNDS: Final = 10
+
+
 def _participation(summary: Mapping[str, Any]) -> Table:
     """Return who took part in which round, with how much effort, and what came of it."""
-    table = Table(title="Who took part, with how much effort, and what each round earned (gwei)")
+    rounds = summary["rounds"]
+    table = Table(
+        title="Who took part with how much effort, and what that earned (thousand gwei)",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+    )
     table.add_column("organization", no_wrap=True)
-    for number in range(1, summary["rounds"] + 1):
-        table.add_column(f"round {number}")
-    for name in ("tokens", "spent (gwei)", "earned (gwei)"):
-        table.add_column(name, justify="right")
+    columns = [str(n) for n in range(1, rounds + 1)] if rounds <= _SHOWN_ROUNDS else ["rounds"]
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    for name in ("tokens", "spent", "earned"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, entry in summary["organizations"].items():
+        did = [_SHORT.get(one["did"], one["did"]) for one in entry["rounds"]]
+        earned = [
+            f"{one['earned_gwei'] // 1000:,}" if one["earned_gwei"] else ""
+            for one in entry["rounds"]
+        ]
+        shown = (
+            [f"{what}\n{wei}" for what, wei in zip(did, earned, strict=True)]
+            if rounds <= _SHOWN_ROUNDS
+            else [", ".join(f"{count} {what}" for what, count in Counter(did).most_common())]
+        )
         table.add_row(
             name,
-            *(
-                one["did"] + (f"\n{one['earned_gwei']:,}" if one["earned_gwei"] else "")
-                for one in entry["rounds"]
-            ),
+            *shown,
             f"{entry['tokens']:,}",
-            f"{entry['spent_gwei']:,}",
-            f"{entry['reward_gwei']:,}",
+            f"{entry['spent_gwei'] // 1000:,}",
+            f"{entry['reward_gwei'] // 1000:,}",
         )
     return table
