@@ -102,7 +102,7 @@ steps = st.lists(
 
 @given(steps=steps)
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
