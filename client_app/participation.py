@@ -25,15 +25,12 @@ from llm.draw import draw
 from llm.records import Record
 from llm.tokenization import training_tokens
 from strategies.home import cache_folder, organization_folder
-from strategies.replies import Verdict
+from strategies.replies import VERDICTS_OF_SOUND_UPDATES
 from strategies.rewards import WEI_PER_GWEI
 from strategies.run_parts import base_model_settings
 from strategies.settings import RunSettings
 
 FULL_EFFORT: Final = 100
-
-#: What became of an update that held: that too few others joined is no fault of its sender's.
-_HELD: Final = frozenset({Verdict.ACCEPTED, Verdict.TOO_FEW, Verdict.NO_AGGREGATE})
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,8 @@ class Participation:
                 return None
             reply = OwnRecord(self._folder, bytes.fromhex(decision.task)).reply_in(decision.round)
             receipt = None if reply is None else reply.round_receipt()
-            return Brought(earning.wei, failed=receipt is None or receipt.verdict not in _HELD)
+            failed = receipt is None or receipt.verdict not in VERDICTS_OF_SOUND_UPDATES
+            return Brought(earning.wei, failed=failed)
 
         return brought
 

@@ -1,19 +1,14 @@
 """What each organization did in each round, what it spent on it and what it earned."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from strategies.replies import Verdict
+from strategies.effort import EFFORT_NAMES
+from strategies.replies import VERDICTS_OF_SOUND_UPDATES, Verdict
 from strategies.rewards import WEI_PER_GWEI, RewardTerms, round_rewards
 from strategies.round_outcome import Entry, RoundOutcome
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
-
-#: What `strategies.effort.Effort.percents` are called, in their order.
-_EFFORTS: Final = ("low", "mid", "high")
-
-#: Verdicts of updates that hold, whether or not the round came to count.
-_TRAINED: Final = frozenset({Verdict.ACCEPTED, Verdict.TOO_FEW, Verdict.NO_AGGREGATE})
 
 
 def rounds_of(
@@ -68,9 +63,9 @@ def _did(
         return outcome.absent.get(organization, "late"), None
     if reply.verdict == Verdict.DECLINED:
         return "declined", None
-    if reply.verdict not in _TRAINED:
+    if reply.verdict not in VERDICTS_OF_SOUND_UPDATES:
         return "rejected", None
-    for name, percent in zip(_EFFORTS, settings.effort.percents, strict=True):
+    for name, percent in zip(EFFORT_NAMES, settings.effort.percents, strict=True):
         if effort == percent:
             return name, percent
     return "trained", None

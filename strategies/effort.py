@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 EffortKind = Literal["steps", "rank"]
 
-#: Low, mid and high.
-EFFORTS: Final = 3
+#: What efforts are called, ascending.
+EFFORT_NAMES: Final = ("low", "mid", "high")
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ class Effort:
 
     def __post_init__(self) -> None:
         ascending = sorted(set(self.percents)) == list(self.percents)
-        if len(self.percents) != EFFORTS or not ascending:
-            raise ValueError(f"{list(self.percents)}, expected {EFFORTS} ascending percents")
+        if len(self.percents) != len(EFFORT_NAMES) or not ascending:
+            raise ValueError(
+                f"{list(self.percents)}, expected {len(EFFORT_NAMES)} ascending percents"
+            )
         if not self.percents[0] >= 1 or self.percents[-1] > 100:
             raise ValueError(f"{list(self.percents)}, expected percents of 1 to 100")
 

@@ -39,6 +39,12 @@ class Verdict(IntEnum):
     DECLINED = 14
 
 
+#: Verdicts of updates that hold: that too few others joined, or what came of all, is no fault of
+#: their senders'.
+VERDICTS_OF_SOUND_UPDATES: Final = frozenset(
+    {Verdict.ACCEPTED, Verdict.TOO_FEW, Verdict.NO_AGGREGATE}
+)
+
 #: What may become of a signed decline. It declines whatever else happens, unless the message
 #: around it was out of order or its sender signed something else as well: an organization that
 #: sends such a message must not be able to make an honest coordinator's round fail the audit.

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_app.agent.action_space import ACTIONS, SKIP, ActionSpace
-from strategies.effort import EFFORTS, Effort
+from strategies.effort import EFFORT_NAMES, Effort
+
+EFFORTS = len(EFFORT_NAMES)
 
 percents = st.sets(st.integers(1, 100), min_size=EFFORTS, max_size=EFFORTS).map(
     lambda some: tuple(sorted(some))

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blockchain.canonical import hash_json
-from strategies.effort import Effort
+from strategies.effort import EFFORT_NAMES, Effort
 
 #: Of what a saved agent is; raised when states or actions come to mean something else.
 AGENT_VERSION: Final = 1
 
-ACTIONS: Final = ("skip", "low", "mid", "high")
+ACTIONS: Final = ("skip", *EFFORT_NAMES)
 SKIP: Final = 0
 
 #: Values of each coordinate of a situation: budget left, earned for what was spent, what was done

@@ -14,7 +14,7 @@ from client_app.agent.double_q import State
 #: Rounds joined whose earnings make up the running reward per cost.
 REMEMBERED_ROUNDS: Final = 4
 
-#: An action that costs more than is left is not permitted.
+#: A budget of any number of tokens.
 UNLIMITED: Final = 0
 
 
