@@ -32,6 +32,7 @@ from blockchain.merkle import Leaf, check_hash
 from blockchain.reward_pool import RewardPool
 from blockchain.sender import Sender, TransactionReceipt
 from blockchain.typed_data import Domain
+from blockchain.unlearning_requests import UnlearningRequests
 
 
 class PublicChain:
@@ -143,6 +144,16 @@ class PublicChain:
     def disputes(self) -> Disputes:
         """Where organizations and coordinator disagree."""
         return Disputes(self._rounds)
+
+    @property
+    def unlearning(self) -> UnlearningRequests:
+        """Requests to forget."""
+        return UnlearningRequests(self.contracts["Unlearning"])
+
+    @property
+    def unlearning_domain(self) -> Domain:
+        """Where signatures about requests to forget count."""
+        return self.unlearning.domain
 
     def sent_by(self, account: LocalAccount, lock_folder: Path) -> Self:
         """Return the same contracts for another account that signs."""

@@ -100,6 +100,7 @@ class Attestor:
             self._chain,
             context,
             RewardTerms.of(self._settings),
+            self._settings.kept_rounds,
         )
         scores = self._scored(evidence.outcome, made, task)
         if "proposed-scores" in header:

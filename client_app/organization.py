@@ -248,7 +248,9 @@ class Organization:
             received,
             TrainedPart(plan.train_a, plan.train_b, plan.rank),
             training_settings(self._settings),
-            seed=training_seed(str(self._settings.seed), request.round, self.name),
+            seed=training_seed(
+                str(self._settings.seed), self._settings.logical_round(request.round), self.name
+            ),
             on_top=pair,
             progress=lambda step, steps, loss: record.doing(
                 "training", request.round, step, steps, loss

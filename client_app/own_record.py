@@ -8,6 +8,7 @@
         tasks/<task>/openings/           what opens our commitments; can be erased
             round-0003.json              update hash and salt
             round-0003.safetensors       the update itself, so that a retry says the same
+        tasks/<task>/lineage.json        which rounds of earlier tasks it goes on from, if any
         tasks/<task>/closing.json        the final evaluation
         tasks/<task>/anchor.json         how the last try to anchor the private ledger went
         tasks/<task>/claim.json          how the last try to claim rewards went
@@ -28,6 +29,7 @@ from blockchain.durable_file import write_durably
 from blockchain.merkle import check_hash
 from blockchain.model_update import ModelUpdate
 from llm.factors import Arrays
+from strategies.lineage import Lineage
 from strategies.protocol import RoundReceipt
 from strategies.run_archive import ArchiveError, load_arrays, read_json, write_json
 from strategies.signed_update import Opening, SignedUpdate
@@ -265,6 +267,22 @@ class OwnRecord:
                 },
             },
         )
+
+    def goes_on_from(self, kept: Lineage) -> None:
+        """Keep which rounds of earlier tasks the task goes on from."""
+        path = self._task / "lineage.json"
+        if kept.spans and not path.exists():
+            write_json(path, {"kept": str(kept)})
+
+    def kept_rounds(self) -> Lineage:
+        """Return which rounds of earlier tasks the task goes on from."""
+        path = self._task / "lineage.json"
+        if not path.exists():
+            return Lineage()
+        try:
+            return Lineage.parse(str(read_json(path)["kept"]))
+        except (KeyError, ValueError) as error:
+            raise ArchiveError(f"{path} was altered: {error}") from error
 
     def submitted(self, round_number: int, outcome: str) -> None:
         """Keep what became of putting our reply on the chain ourselves.

@@ -4,7 +4,7 @@ What stands between a message and the agent: it sees to it that what was earned 
 agent learns from what arrived, and that it sees the round as it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +14,10 @@ from blockchain.public_chain import PublicChain
 from client_app.agent.action_space import SKIP, ActionSpace
 from client_app.agent.agent_file import OpenDecision
 from client_app.agent.agent_start import agent_start
-from client_app.agent.own_agent import OwnAgent
+from client_app.agent.own_agent import OwnAgent, agent_records, read_records
 from client_app.agent.replay import Brought
 from client_app.agent.situation import REMEMBERED_ROUNDS, Outcome, Situation
+from client_app.agent.superseded import first_superseded, learned_before
 from client_app.own_earnings import OwnEarnings, RoundEarning
 from client_app.own_record import OwnRecord, OwnReply
 from client_app.request import Request
@@ -92,8 +93,12 @@ class Participation:
         problems = self._earnings(request.task).take(request.rewards)
         if problems:
             record.claimed(problems[0])
+        kept = self._settings.kept_rounds
+        record.goes_on_from(kept)
         if self._settings.participation == "always":
             self._collect(request.task)
+        elif kept.spans:
+            self._learn_again(request, ledger)
         else:
             self.learn(ledger, request.task)
 
@@ -119,6 +124,22 @@ class Participation:
         for task in dict.fromkeys([*tasks, *waiting]):
             self._collect(task)
         return agent.settle(self._brought(agent.state.open))
+
+    def _learn_again(self, request: Request, ledger: Ledger) -> None:
+        """Learn from what had been learned by then in the run whose rounds are made again."""
+        kept, number = self._settings.kept_rounds, self._settings.logical_round(request.round)
+        records = read_records(ledger, agent_records(ledger))
+        known = learned_before(records, kept, request.task, number)
+        if known is None:
+            self.learn(ledger, request.task)
+            return
+        self._collect(request.task)
+        # What was decided before is known already; of what follows the agent is put back first.
+        if first_superseded(records, kept) is None:
+            agent = self.agent(ledger)
+            waiting = [decision for decision in agent.state.open if known(decision)]
+            brought = self._brought(waiting, request.task)
+            agent.settle(lambda one: brought(one) if known(one) else None)
 
     def agent(self, ledger: Ledger) -> OwnAgent:
         """Return the organization's agent, beside its open ledger."""
@@ -146,7 +167,7 @@ class Participation:
             training,
             settings.records_per_round,
             seed=settings.seed,
-            round=request.round,
+            round=settings.logical_round(request.round),
             organization=self._name,
         )
         if settings.participation == "always":
@@ -155,11 +176,13 @@ class Participation:
             0 if percent == 0 else effort.records(percent, settings.records_per_round)
             for percent in map(self._space.percent, range(len(effort.percents) + 1))
         ]
+        records = read_records(ledger, agent_records(ledger)) if settings.lineage else []
         decision = self.agent(ledger).decide(
             request.task,
             self._situation(request, record, self._costs(drawn, counts)),
             price=self._price,
             mode=settings.participation,
+            put_back=first_superseded(records, settings.kept_rounds),
         )
         percent = self._space.percent(decision.action)
         return Share(percent, drawn[: counts[decision.action]], effort.rank(percent, request.rank))
@@ -174,32 +197,60 @@ class Participation:
         return tuple(settings.epochs * sum(tokens[:count]) for count in counts)
 
     def _situation(self, request: Request, record: OwnRecord, costs: tuple[int, ...]) -> Situation:
-        settings, number = self._settings, request.round
+        settings, number = self._settings, self._settings.logical_round(request.round)
         epoch = settings.budget_epoch
-        replies = record.replies_before(number, max(epoch, REMEMBERED_ROUNDS))
+        replies = self._replies(request, record, max(epoch, REMEMBERED_ROUNDS))
         since = (number - 1) // epoch * epoch
-        spent = sum(_tokens(one) for one in replies if one.signed.update.round > since)
-        last = next((one for one in replies if one.signed.update.round == number - 1), None)
+        spent = sum(_tokens(one) for round_number, one in replies.items() if round_number > since)
+        last = replies.get(number - 1)
         return Situation(
             round=number,
             rounds=settings.rounds,
             budget=settings.token_budget,
             spent=spent,
-            outcomes=self._outcomes(request.task, replies),
+            outcomes=self._outcomes(request, replies),
             last_action=SKIP if last is None else self._space.action(_percent(last)),
             costs=costs,
         )
 
-    def _outcomes(self, task: bytes, replies: Sequence[OwnReply]) -> list[Outcome]:
-        """Return what is known of the rounds joined, oldest first."""
-        joined = {one.signed.update.round: one for one in replies if not one.signed.declines}
-        if not joined:
-            return []
-        earned = self._earnings(task).by_round(min(joined))
+    def _replies(self, request: Request, record: OwnRecord, most: int) -> dict[int, OwnReply]:
+        """Return our last replies before a round, by logical round, kept ones among them."""
+        kept = self._settings.kept_rounds
+        found = {
+            kept.after + one.signed.update.round: one
+            for one in record.replies_before(request.round, most)
+        }
+        for number in range(kept.after, 0, -1):
+            if len(found) >= most:
+                break
+            task, place = kept.place_of(number)
+            reply = OwnRecord(self._folder, task).reply_in(place)
+            if reply is not None:
+                found[number] = reply
+        return found
+
+    def _outcomes(self, request: Request, replies: Mapping[int, OwnReply]) -> list[Outcome]:
+        """Return what is known of the rounds joined, oldest first.
+
+        What a round earned is sealed with the next one, and told with the message after: of a kept
+        round, more may be known by now than a run that had gone on would have known.
+        """
+        kept, number = self._settings.kept_rounds, self._settings.logical_round(request.round)
+        places = {
+            joined: kept.place_of(joined)
+            if joined <= kept.after
+            else (request.task, joined - kept.after)
+            for joined, one in sorted(replies.items())
+            if joined <= number - 2 and not one.signed.declines
+        }
+        earned = {
+            task: self._earnings(task).by_round(min(n for one, n in places.values() if one == task))
+            for task in {task for task, _ in places.values()}
+        }
         return [
-            Outcome(earned[number].wei, _tokens(joined[number]) * self._price)
-            for number in sorted(joined)
-            if number in earned
+            Outcome(earned[task][place].wei, _tokens(replies[joined]) * self._price)
+            for joined, (task, place) in places.items()
+            if place in earned[task]
         ]
 
     # What came of it
@@ -215,23 +266,33 @@ class Participation:
         if wei:
             record.claimed(f"{wei} wei arrived")
 
-    def _brought(self, waiting: Sequence[OpenDecision]) -> Callable[[OpenDecision], Brought | None]:
-        """Return what looks up what a decision brought: ``None`` until it has arrived."""
-        tasks = {decision.task for decision in waiting}
+    def _brought(
+        self, waiting: Sequence[OpenDecision], task_made_again: bytes = b""
+    ) -> Callable[[OpenDecision], Brought | None]:
+        """Return what looks up what a decision brought: ``None`` until it has arrived.
+
+        In a task that makes rounds again it counts as soon as it is sealed: when it arrives is
+        taken from the record.
+        """
+        after = {
+            task: OwnRecord(self._folder, bytes.fromhex(task)).kept_rounds().after
+            for task in {decision.task for decision in waiting}
+        }
         earned: dict[str, dict[int, RoundEarning]] = {
             task: dict(
                 self._earnings(bytes.fromhex(task)).by_round(
-                    min(decision.round for decision in waiting if decision.task == task)
+                    min(one.round - before for one in waiting if one.task == task)
                 )
             )
-            for task in tasks
+            for task, before in after.items()
         }
 
         def brought(decision: OpenDecision) -> Brought | None:
-            earning = earned[decision.task].get(decision.round)
-            if earning is None or not earning.arrived:
+            number = decision.round - after[decision.task]
+            earning, task = earned[decision.task].get(number), bytes.fromhex(decision.task)
+            if earning is None or not (earning.arrived or task == task_made_again):
                 return None
-            reply = OwnRecord(self._folder, bytes.fromhex(decision.task)).reply_in(decision.round)
+            reply = OwnRecord(self._folder, task).reply_in(number)
             receipt = None if reply is None else reply.round_receipt()
             failed = receipt is None or receipt.verdict not in VERDICTS_OF_SOUND_UPDATES
             return Brought(earning.wei, failed=failed)

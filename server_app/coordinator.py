@@ -18,8 +18,9 @@ from server_app.roster import find_organizations
 from server_app.run_log import RunLog
 from server_app.summary import summarize
 from strategies import protocol
-from strategies.aggregation import AggregationRule
+from strategies.aggregation import AggregationRule, AggregationState
 from strategies.federated_lora import FederatedLora
+from strategies.origin import OriginRounds
 from strategies.rewards import RewardTerms
 from strategies.round_notary import RoundNotary
 from strategies.round_terms import Participant, RoundTerms
@@ -89,7 +90,9 @@ def _run(
 
     chain_started = time.monotonic()
     chain = open_writing_chain(settings)
-    genesis = hash_arrays(arrays_from_adapter(rule.adapter(rule.initial_state())))
+    origin = OriginRounds(settings.home_path, settings.kept_rounds)
+    start = origin.state(rule)
+    genesis = hash_arrays(arrays_from_adapter(rule.adapter(start)))
     opened = chain.open_task(terms_hash(terms), genesis, dispute_terms(settings))
     funding = fund_rewards(chain, opened.task, settings)
     chain_seconds = time.monotonic() - chain_started
@@ -98,7 +101,7 @@ def _run(
 
     context = TaskContext(opened.task, terms_hash(terms), chain.domain)
     notary = RoundNotary(chain, context, coordinator_account(settings))
-    strategy = _strategy(settings, rule, archive, notary, log)
+    strategy = _strategy(settings, rule, archive, notary, log, start, origin)
     # Before anybody is asked for: the nodes are still starting.
     done = strategy.resume()
     if done:
@@ -107,7 +110,7 @@ def _run(
     strategy.admit(_participant(settings, name, node) for name, node in nodes.items())
     log("setup-finished", {"seconds": time.monotonic() - started})
 
-    rounds_left = settings.rounds - done
+    rounds_left = settings.own_rounds - done
     if rounds_left > 0:
         strategy.start(
             grid=grid,
@@ -169,6 +172,8 @@ def _strategy(
     archive: RunArchive,
     notary: RoundNotary,
     log: RunLog,
+    start: AggregationState,
+    origin: OriginRounds,
 ) -> FederatedLora:
     base = base_model_name(settings)
 
@@ -198,4 +203,6 @@ def _strategy(
         ),
         save_adapter=save,
         listener=log,
+        start=start,
+        arrived=origin.arrived,
     )

@@ -46,7 +46,7 @@ def summarize(
     attested = {n: a for n in range(1, last + 1) if (a := archive.attestation(n)) and a.landed}
     end = RoundOutcome.from_manifest(archive.manifest(last))
     # A round beyond the last only seals what was earned; its adapter is the one before.
-    trained = end.parent_round if last > settings.rounds else last
+    trained = end.parent_round if last > settings.own_rounds else last
     records = [archive.record(number) for number in range(1, last + 1)]
     # One that was voided while it was open, because of a dispute before it, has no seal.
     seals = {n: archive.seal(n) for n in range(1, last + 1) if archive.is_sealed(n)}
@@ -54,7 +54,7 @@ def summarize(
         _spent(f"{name}-seconds", records, closings) for name in ("train", "evaluate", "ledger")
     )
     rounds = rounds_of(
-        settings, archive, sorted(closings), range(1, min(last, settings.rounds) + 1)
+        settings, archive, sorted(closings), range(1, min(last, settings.own_rounds) + 1)
     )
     tokens = {name: sum(entry["tokens"] for entry in rounds[name]) for name in rounds}
     organizations = {

@@ -23,6 +23,7 @@ from strategies.audit_check import Check, equal
 from strategies.audit_ledgers import check_ledgers
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
+from strategies.origin import OriginRounds
 from strategies.public_validation import VALIDATION_TERM
 from strategies.recomputation import reward_problem
 from strategies.replies import Verdict
@@ -77,7 +78,7 @@ def audit(
     if only_round is not None and not rounds:
         yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
     if only_round is None:
-        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain))
+        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain, chain))
         yield from check_witnessed(archive, chain)
         yield from check_anchors(settings.organization_names, chain, on_chain.opened_block)
         yield from check_ledgers(settings.organization_names, archive.home, chain)
@@ -100,18 +101,21 @@ def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[s
 
 
 def _check_genesis(
-    archive: RunArchive, settings: RunSettings, on_chain: TaskRecord
+    archive: RunArchive, settings: RunSettings, on_chain: TaskRecord, chain: PublicChain
 ) -> Iterator[Check]:
     adapter = archive.adapter_arrays(0)
     rule = _rule(settings, adapter)
-    state = rule.initial_state()
+    state = OriginRounds(archive.home, settings.kept_rounds).state(rule)
     recomputed = arrays_from_adapter(rule.adapter(state))
     genesis = on_chain.genesis_adapter
     yield equal(0, "adapter on chain", hash_arrays(adapter), genesis)
-    yield equal(0, "adapter recomputed from the seed", hash_arrays(recomputed), genesis)
+    yield equal(0, f"adapter recomputed from {_start(settings)}", hash_arrays(recomputed), genesis)
+    if settings.kept_rounds.after:
+        kept = chain.round(*settings.kept_rounds.place_of(settings.kept_rounds.after))
+        yield equal(0, "adapter of the round gone on from, on chain", kept.adapter_hash, genesis)
     manifest = archive.manifest(0)
     outcome = RoundOutcome.from_manifest(manifest)
-    # No seal commits to round 0: but for the files' digests, the seed says what it must be.
+    # No seal commits to round 0: but for the files' digests, its start says what it must be.
     expected = RoundOutcome.unchanged(
         round_number=0,
         parent_round=0,
@@ -123,6 +127,11 @@ def _check_genesis(
     expected_hash = replace(expected, files=outcome.files).manifest_hash(on_chain.task)
     yield equal(0, "manifest", hash_json(manifest), expected_hash)
     yield _check_files(archive, outcome)
+
+
+def _start(settings: RunSettings) -> str:
+    after = settings.kept_rounds.after
+    return f"round {after}, which is kept" if after else "the seed"
 
 
 def _check_round(

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from blockchain.canonical import hash_arrays
 from llm.factors import Arrays
 from strategies import protocol
-from strategies.aggregation import AggregationRule, Contribution
+from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.attesting import Attesting
 from strategies.replies import (
     CheckedReply,
@@ -31,6 +31,25 @@ from strategies.run_progress import Listener, RunProgress
 from strategies.signed_update import TaskContext
 
 
+class ReplayRefusedError(RuntimeError):
+    """A round cannot be made again without an organization that took part in it.
+
+    Parameters
+    ----------
+    round_number : int
+        The round.
+    absent : mapping of str to str
+        Who did not reply, and why.
+    """
+
+    def __init__(self, round_number: int, absent: Mapping[str, str]) -> None:
+        self.absent = dict(absent)
+        said = ", ".join(f"{name} ({reason})" for name, reason in sorted(absent.items()))
+        super().__init__(
+            f"round {round_number} cannot be made again: {said} took part in it and did not answer"
+        )
+
+
 class FederatedLora(Strategy):
     """Federated LoRA under any rule of :mod:`strategies.aggregation`.
 
@@ -48,6 +67,11 @@ class FederatedLora(Strategy):
         Given round, adapter arrays and folder, writes a PEFT folder.
     listener : callable
         Told of every event.
+    start : AggregationState, optional
+        The state that the run starts from; by default the rule's initial one.
+    arrived : callable, optional
+        Given a round, whose replies came in the round that it makes again, or ``None`` where it
+        makes none again. Nobody else is invited then, and all of them have to reply.
     """
 
     def __init__(
@@ -59,8 +83,11 @@ class FederatedLora(Strategy):
         terms: RoundTerms,
         save_adapter: Callable[[int, Arrays, Path], None],
         listener: Listener,
+        start: AggregationState | None = None,
+        arrived: Callable[[int], frozenset[str] | None] = lambda _: None,
     ) -> None:
         self._rule = rule
+        self._arrived = arrived
         self._archive = archive
         self._notary = notary
         self._participants: list[Participant] = []
@@ -77,6 +104,7 @@ class FederatedLora(Strategy):
         )
         self._progress = RunProgress(
             rule=rule,
+            start=rule.initial_state() if start is None else start,
             archive=archive,
             notary=notary,
             attesting=self._attesting,
@@ -121,7 +149,7 @@ class FederatedLora(Strategy):
                     max_examples=self._terms.max_examples,
                 ),
             )
-            for p in self._participants
+            for p in self._wanted(round_number)
         ]
         return [message for message, _ in self._invited]
 
@@ -132,6 +160,8 @@ class FederatedLora(Strategy):
         round_number = self._progress.round + 1
         waited = time.monotonic() - self._opened
         checked, absent = self._checked(replies)
+        if absent and self._arrived(round_number) is not None:
+            raise ReplayRefusedError(round_number, absent)
         submitted = self._submissions(round_number)
         checked = [_uncontradicted(reply, submitted, self._notary.context) for reply in checked]
         for reply in checked:
@@ -226,6 +256,22 @@ class FederatedLora(Strategy):
         ]
 
     # Parts
+
+    def _wanted(self, round_number: int) -> list[Participant]:
+        """Return who is invited to a round.
+
+        Raises
+        ------
+        ReplayRefusedError
+            If one that the round cannot be made again without takes no part any more.
+        """
+        arrived = self._arrived(round_number)
+        if arrived is None:
+            return self._participants
+        here = {p.organization for p in self._participants}
+        if gone := arrived - here:
+            raise ReplayRefusedError(round_number, dict.fromkeys(gone, "gone"))
+        return [p for p in self._participants if p.organization in arrived]
 
     def _message(
         self,

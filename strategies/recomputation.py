@@ -14,6 +14,7 @@ from strategies.aggregation import (
     adapter_distance,
 )
 from strategies.audit_signatures import check_signatures
+from strategies.lineage import Lineage
 from strategies.replies import Verdict
 from strategies.rewards import RewardTable, RewardTerms
 from strategies.round_evidence import RoundEvidence
@@ -48,6 +49,7 @@ def recompute(
     chain: PublicChain,
     context: TaskContext,
     terms: RewardTerms,
+    kept: Lineage | None = None,
 ) -> RecomputedRound:
     """Make a round again from what the coordinator says it was made of.
 
@@ -63,6 +65,8 @@ def recompute(
         The task, and what signatures must be bound to.
     terms : RewardTerms
         What the parties agreed to pay.
+    kept : Lineage, optional
+        Rounds of earlier tasks that the run goes on from.
 
     Raises
     ------
@@ -74,10 +78,10 @@ def recompute(
     outcome = evidence.outcome
     on_chain = chain.round(context.task, outcome.round)
     _require(on_chain.phase.has_result, f"round {outcome.round} is {on_chain.phase.name.lower()}")
-    _check_sealed(outcome, on_chain, context)
+    _check_sealed(outcome, on_chain, context.task)
     _require(outcome.parent_round == on_chain.parent_round, "the parent is another round's")
     _require(outcome.parent == on_chain.parent_adapter, "the parent is another adapter")
-    state = _state_before(evidence, rule, chain, context)
+    state = _state_before(evidence, rule, chain, context, kept or Lineage())
     for check in check_signatures(outcome, on_chain, context, chain):
         _require(check.holds, f"{check.name}: {check.detail}")
     contributions = tuple(_contributions(evidence))
@@ -129,9 +133,9 @@ def reward_problem(
     return f"sealed {_shown(outcome.rewards)}, expected {_shown(expected)} by the attested scores"
 
 
-def _check_sealed(outcome: RoundOutcome, on_chain: RoundRecord, context: TaskContext) -> None:
+def _check_sealed(outcome: RoundOutcome, on_chain: RoundRecord, task: bytes) -> None:
     """Hold a manifest against the seal of its round."""
-    seal, number = outcome.seal(context.task), outcome.round
+    seal, number = outcome.seal(task), outcome.round
     _require(
         seal.record == on_chain.record, f"the manifest of round {number} is not the sealed one"
     )
@@ -143,17 +147,48 @@ def _check_sealed(outcome: RoundOutcome, on_chain: RoundRecord, context: TaskCon
 
 
 def _state_before(
-    evidence: RoundEvidence, rule: AggregationRule, chain: PublicChain, context: TaskContext
+    evidence: RoundEvidence,
+    rule: AggregationRule,
+    chain: PublicChain,
+    context: TaskContext,
+    kept: Lineage,
 ) -> AggregationState:
     outcome, parent = evidence.outcome, evidence.parent
     if outcome.parent_round == 0:
-        # The seed says what round 0 was, whoever sent what of it.
         _require(not parent.rewards.amounts, "there are rewards before the first round")
+        if kept.after:
+            return _state_kept(evidence, rule, chain, kept)
+        # The seed says what round 0 was, whoever sent what of it.
         return rule.initial_state()
     _require(parent.round == outcome.parent_round, "the parent's manifest is another round's")
-    _check_sealed(parent, chain.round(context.task, parent.round), context)
+    _check_sealed(parent, chain.round(context.task, parent.round), context.task)
     _require(parent.adapter == outcome.parent, "the parent's manifest ends with another adapter")
-    _require(hash_arrays(evidence.state) == parent.state, "the state before is another")
+    return _restored(evidence, rule, parent)
+
+
+def _state_kept(
+    evidence: RoundEvidence, rule: AggregationRule, chain: PublicChain, kept: Lineage
+) -> AggregationState:
+    """Return the state that an earlier task's round ended with, as its seal says."""
+    task, number = kept.place_of(kept.after)
+    _require(evidence.origin is not None, "the round that the run goes on from is missing")
+    given, origin = evidence.origin or (b"", evidence.parent)
+    _require(
+        (given, origin.round) == (task, number),
+        f"the run goes on from round {origin.round} of 0x{given.hex()[:16]}…, its terms say "
+        f"{number} of 0x{task.hex()[:16]}…",
+    )
+    _check_sealed(origin, chain.round(task, number), task)
+    _require(
+        origin.adapter == evidence.outcome.parent, "the round gone on from has another adapter"
+    )
+    return _restored(evidence, rule, origin)
+
+
+def _restored(
+    evidence: RoundEvidence, rule: AggregationRule, before: RoundOutcome
+) -> AggregationState:
+    _require(hash_arrays(evidence.state) == before.state, "the state before is another")
     try:
         return rule.restore(evidence.state)
     except ValueError as error:

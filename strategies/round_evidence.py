@@ -16,13 +16,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from blockchain.canonical import canonical_json
+from blockchain.merkle import check_hash
 from llm.factors import Arrays
 from llm.json_nesting import check_nesting
 from strategies import protocol
+from strategies.origin import OriginRounds
 from strategies.protocol import ProtocolError
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import AnyArrays, RunArchive
 from strategies.scores import ScoreTable
+from strategies.settings import RunSettings
 from strategies.signed_update import Opening
 
 #: Keys of the records in an attestor's message, beside the header.
@@ -57,6 +60,9 @@ class RoundEvidence:
         The accepted updates, by organization.
     parent_scores : ScoreTable or None
         The attested scores of the round it builds on, whose rewards this round seals.
+    origin : tuple of (bytes, RoundOutcome), or None
+        Of the first round of a run that goes on from an earlier one: that one's task, and its last
+        round that is kept, whose state is the state before.
     """
 
     outcome: RoundOutcome
@@ -66,6 +72,7 @@ class RoundEvidence:
     openings: Mapping[str, Opening]
     updates: Mapping[str, Arrays]
     parent_scores: ScoreTable | None
+    origin: tuple[bytes, RoundOutcome] | None = None
 
     @classmethod
     def of_archive(cls, archive: RunArchive, round_number: int, *, exact: bool) -> "RoundEvidence":
@@ -84,16 +91,18 @@ class RoundEvidence:
         parent = outcome.parent_round
         openings = archive.openings(round_number)
         attested = archive.attestation(parent)
+        origin = None if parent else _origin(archive)
         return cls(
             outcome=outcome,
             parent=RoundOutcome.from_manifest(archive.manifest(parent)),
-            state=archive.state(parent) if parent else {},
+            state=archive.state(parent) if parent or origin else {},
             after={} if exact else archive.state(round_number),
             openings=openings,
             updates={
                 name: archive.load_update(opening.update_hash) for name, opening in openings.items()
             },
             parent_scores=None if attested is None else attested.scores,
+            origin=origin,
         )
 
     def to_records(self, task: bytes) -> dict[str, Any]:
@@ -108,6 +117,8 @@ class RoundEvidence:
         }
         if self.parent_scores is not None:
             entries["parent-scores"] = canonical_json(self.parent_scores.to_json())
+        if self.origin is not None:
+            entries["origin-manifest"] = canonical_json(self.origin[1].manifest(self.origin[0]))
         files = {_UPDATE + name: _packed(self.updates[name]) for name in names}
         for name, state in ((_STATE, self.state), (_AFTER, self.after)):
             if state:
@@ -153,9 +164,28 @@ class RoundEvidence:
                     if "parent-scores" in header
                     else None
                 ),
+                origin=(
+                    _origin_of(_document(header, "origin-manifest"))
+                    if "origin-manifest" in header
+                    else None
+                ),
             )
         except ValueError as error:
             raise ProtocolError(f"evidence: {error}") from error
+
+
+def _origin(archive: RunArchive) -> tuple[bytes, RoundOutcome] | None:
+    """Return what the first round of a run goes on from, if that is an earlier run."""
+    kept = RunSettings.from_run_config(archive.read_settings()).kept_rounds
+    found = OriginRounds(archive.home, kept).last_kept()
+    if found is None:
+        return None
+    task, _ = kept.place_of(kept.after)
+    return task, found[1]
+
+
+def _origin_of(manifest: dict[str, Any]) -> tuple[bytes, RoundOutcome]:
+    return check_hash(bytes.fromhex(manifest["task"]), "task"), RoundOutcome.from_manifest(manifest)
 
 
 def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -53,7 +53,7 @@ def fund_rewards(chain: PublicChain, task: bytes, settings: RunSettings) -> int:
     int
         Gas that this used, also in an earlier attempt at the run.
     """
-    chain.rewards.fund(task, settings.rounds * RewardTerms.of(settings).pool)
+    chain.rewards.fund(task, settings.own_rounds * RewardTerms.of(settings).pool)
     return chain.rewards.funding_gas(task, chain.task(task).opened_block)
 
 

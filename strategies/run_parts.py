@@ -14,7 +14,7 @@ from llm.model_source import (
     model_fingerprint,
 )
 from llm.training_settings import TrainingSettings
-from strategies.aggregation import RULES, AggregationRule, AggregationSettings
+from strategies.aggregation import RULES, AggregationRule, AggregationSettings, ContinuedRule
 from strategies.home import cache_folder
 from strategies.public_validation import public_validation_set, validation_terms
 from strategies.settings import RunSettings
@@ -68,7 +68,7 @@ def training_settings(settings: RunSettings) -> TrainingSettings:
 
 def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -> AggregationRule:
     """Return the aggregation rule of a run over a model's adapted layers."""
-    return RULES[settings.aggregation](
+    rule = RULES[settings.aggregation](
         AggregationSettings(
             rank=settings.rank,
             alpha=settings.alpha,
@@ -81,6 +81,8 @@ def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -
         ),
         shapes,
     )
+    after = settings.kept_rounds.after
+    return ContinuedRule(rule, after) if after else rule
 
 
 @lru_cache(maxsize=1)
@@ -113,4 +115,5 @@ def agreed_rule(settings: RunSettings) -> AggregationRule:
     """
     cache = cache_folder(settings.home_path)
     path = base_model_path(base_model_settings(settings), cache)
-    return aggregation_rule(settings, known_linear_shapes(path, target_of(settings), cache))
+    shapes = known_linear_shapes(path, target_of(settings), cache)
+    return aggregation_rule(settings, shapes)

@@ -32,6 +32,8 @@ class RunProgress:
     ----------
     rule : AggregationRule
         The arithmetic.
+    start : AggregationState
+        The state that the run starts from: the rule's initial one, or that of an earlier run.
     archive : RunArchive
         Where every round is stored before the next begins.
     notary : RoundNotary
@@ -50,6 +52,7 @@ class RunProgress:
         self,
         *,
         rule: AggregationRule,
+        start: AggregationState,
         archive: RunArchive,
         notary: RoundNotary,
         attesting: Attesting,
@@ -68,7 +71,7 @@ class RunProgress:
         self.round = 0
         #: The round that the next one builds on; 0 for the state the run starts from.
         self.parent_round = 0
-        self.state: AggregationState = rule.initial_state()
+        self.state: AggregationState = start
         self.rewards = RewardTable.empty(notary.task)
         self.receipts: dict[str, RoundReceipt] = {}
         #: What was sealed does not change: each round is read and hashed once.
@@ -113,7 +116,8 @@ class RunProgress:
         """
         last = self._archive.last_prepared_round()
         if last is None:
-            self._prepare(self._unchanged(0), self._initial, self.state, record={}, openings={})
+            adapter = self.adapter_arrays()
+            self._prepare(self._unchanged(0), adapter, self.state, record={}, openings={})
             return 0
         outcome = self._restore(last)
         self.round = last

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from strategies.settings import RunSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_REQUESTS: Final = re.compile(r"(0x[0-9a-f]{64}(,0x[0-9a-f]{64})*)?")
 
 #: The fields of a row, by its form.
 _FIELDS: Final = {
@@ -37,6 +38,7 @@ def check_settings(settings: "RunSettings") -> None:
     _data_fits(settings)
     _scores_fit(settings)
     _effort_fits(settings)
+    _lineage_fits(settings)
 
 
 def _organizations_fit(settings: "RunSettings") -> None:
@@ -159,3 +161,15 @@ def _effort_fits(settings: "RunSettings") -> None:
             raise ValueError(f"token-prices: {organization!r} is not among the organizations")
         if price < 1:
             raise ValueError(f"token-prices: {organization}={price}, expected at least 1 gwei")
+
+
+def _lineage_fits(settings: "RunSettings") -> None:
+    kept = settings.kept_rounds
+    if kept.after >= settings.rounds:
+        raise ValueError(
+            f"lineage: {kept.after} rounds are kept, expected fewer than the {settings.rounds}"
+        )
+    if not _REQUESTS.fullmatch(settings.requests):
+        raise ValueError(f"requests: {settings.requests[:80]!r}, expected ids 0x..., by commas")
+    if bool(settings.requests) != bool(kept.spans):
+        raise ValueError("requests and lineage: expected both, or neither")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
 from strategies.effort import Effort
 from strategies.home import foedus_home
+from strategies.lineage import Lineage
 from strategies.setting_checks import check_settings
 from strategies.setting_values import EMBEDDED_DATA, kebab, one_line, pairs, percents, whole_numbers
 
@@ -34,7 +35,11 @@ class RunSettings(BaseModel):
         alias_generator=kebab, extra="forbid", frozen=True, strict=True, populate_by_name=True
     )
 
-    mode: Literal["train"] = Field("train", description="What the run does.")
+    mode: Literal["train", "unlearn"] = Field(
+        "train",
+        description="`train`; or `unlearn`: carry out the open requests to forget. See "
+        "[unlearning](docs/unlearning.md).",
+    )
     home: str = Field(
         "",
         description="Folder of everything a run writes, absolute. Empty: `FOEDUS_HOME`, "
@@ -46,6 +51,17 @@ class RunSettings(BaseModel):
     )
     seed: int = Field(
         42, ge=0, lt=2**63, description="Seed of everything drawn: records, order, A, dropout."
+    )
+
+    lineage: str = Field(
+        "",
+        description="Rounds of earlier tasks that the run goes on from, `0xTASK:ROUND,...`; "
+        "written by a coordinator that unlearns, never by hand.",
+    )
+    requests: str = Field(
+        "",
+        description="Ids of the requests to forget that the run carries out; written with "
+        "`lineage`.",
     )
 
     organizations: str = Field(
@@ -303,6 +319,25 @@ class RunSettings(BaseModel):
     def _they_go_together(self) -> Self:
         check_settings(self)
         return self
+
+    @property
+    def kept_rounds(self) -> Lineage:
+        """The rounds of earlier tasks that the run goes on from."""
+        return Lineage.parse(self.lineage)
+
+    @property
+    def own_rounds(self) -> int:
+        """How many rounds the run makes itself."""
+        return self.rounds - self.kept_rounds.after
+
+    def logical_round(self, round_number: int) -> int:
+        """Return the number that a round of the run has in its lineage."""
+        return self.kept_rounds.after + round_number
+
+    @property
+    def request_ids(self) -> list[bytes]:
+        """Ids of the requests that the run carries out, 32 bytes each."""
+        return [bytes.fromhex(part.removeprefix("0x")) for part in self.requests.split(",") if part]
 
     @property
     def organization_names(self) -> list[str]:

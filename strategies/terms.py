@@ -26,6 +26,10 @@ _LOCAL = frozenset(
     }
 )
 
+#: Settings that are terms where they say something: the terms of a run that begins by itself are
+#: what they were before there were others.
+_WHERE_GIVEN = frozenset({"lineage", "requests"})
+
 
 def terms_of(settings: RunSettings, *, run: str, model_fingerprint: str) -> dict[str, Any]:
     """Return the terms, canonically encodable: floats stand in their exact hexadecimal form.
@@ -48,7 +52,7 @@ def agreed_settings(settings: RunSettings) -> dict[str, Any]:
     return {
         key: value.hex() if isinstance(value, float) else value
         for key, value in settings.to_run_config().items()
-        if key not in _LOCAL
+        if key not in _LOCAL and (value or key not in _WHERE_GIVEN)
     }
 
 

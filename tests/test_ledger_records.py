@@ -109,7 +109,8 @@ def places(value, path=()):
     """Every value in a part, with the path to it."""
     yield path, value
     if isinstance(value, Part):
-        inner = [(name, getattr(value, name)) for name in type(value).model_fields]
+        fields = type(value).model_fields.keys() - value.added_later
+        inner = [(name, getattr(value, name)) for name in sorted(fields)]
     elif isinstance(value, dict):
         inner = list(value.items())
     elif isinstance(value, tuple):
@@ -214,13 +215,13 @@ def value_faults(path, value):
 
 def faults(sample):
     """Every way derived from a valid sample to write a document that is none, named."""
-    document = sample.model_dump(mode="json")
+    document = sample.checked()
     for path, value in places(sample):
         where = ".".join(map(str, path)) or "all of it"
         for name, other in value_faults(path, value):
             yield f"{where} {name}", put(document, path, other)
         if isinstance(value, Part):
-            for field in type(value).model_fields:
+            for field in type(value).model_fields.keys() - value.added_later:
                 yield f"{where} without {field}", without(document, (*path, field))
             for surplus in ("surplus", "two\nlines", "x" * 3000):
                 yield f"{where} with {surplus[:9]!r}", put(document, (*path, surplus), 1)
@@ -270,9 +271,21 @@ def test_whatever_is_changed_about_a_valid_part_is_refused(sample, read):
             raise
 
 
+def test_a_field_that_came_later_is_left_out_where_it_holds_nothing():
+    [before] = [one for one in PAYLOAD_SAMPLES if one.record_type == "agent-decision"]
+    assert b"put_back" not in before.canonical()
+    explicit = canonical_json(before.checked() | {"put_back": None})
+    assert "canonical form" in refusal(read_payload, "agent-decision", explicit)
+    after = before.model_copy(update={"put_back": 3})
+    assert read_payload("agent-decision", after.canonical()) == after
+    for wrong in (-1, 2**53, "3", True, [3]):
+        document = json.dumps(after.checked() | {"put_back": wrong}).encode()
+        refusal(read_payload, "agent-decision", document)
+
+
 def rewritten(sample):
     """The same document in other bytes, named."""
-    document, encoded = sample.model_dump(mode="json"), sample.canonical()
+    document, encoded = sample.checked(), sample.canonical()
     backwards = dict(reversed(document.items()))
     yield "spaces", json.dumps(document, sort_keys=True).encode()
     yield "indented", json.dumps(document, sort_keys=True, indent=1).encode()

@@ -78,9 +78,13 @@ class AgentDecision(Part):
         Hash of the agent's tables when it chose, 32 bytes.
     founding : AgentFounding or None
         What the agent began with, where this is its first decision.
+    put_back : int or None
+        Number of the record before which the agent was put back to decide this: what it decided and
+        learned since is as if it had never been.
     """
 
     record_type: ClassVar[str] = "agent-decision"
+    added_later: ClassVar[tuple[str, ...]] = ("put_back",)
 
     task: Hash
     round: Number
@@ -95,6 +99,7 @@ class AgentDecision(Part):
     action: Number
     tables: Hash
     founding: AgentFounding | None
+    put_back: Number | None = None
 
     @model_validator(mode="after")
     def _one_of_each_action(self) -> Self:

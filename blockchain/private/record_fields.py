@@ -66,9 +66,12 @@ class Part(BaseModel):
     #: The type of record that this is the body or payload of.
     record_type: ClassVar[str] = ""
 
+    #: Fields that came later: left out where they hold nothing, as older records leave them out.
+    added_later: ClassVar[tuple[str, ...]] = ()
+
     def canonical(self) -> bytes:
         """Encode it; `RecordRefusedError` beyond `MAX_BYTES`."""
-        encoded = canonical_json(self.model_dump(mode="json"))
+        encoded = canonical_json(self._laid_out())
         if len(encoded) > MAX_BYTES:
             raise RecordRefusedError(
                 f"{self.record_type}: {len(encoded):,} bytes, expected at most {MAX_BYTES:,}"
@@ -78,4 +81,8 @@ class Part(BaseModel):
     def checked(self) -> dict[str, Any]:
         """Lay it out for a leaf; `RecordRefusedError` beyond `MAX_BYTES`."""
         self.canonical()
-        return self.model_dump(mode="json")
+        return self._laid_out()
+
+    def _laid_out(self) -> dict[str, Any]:
+        laid_out = self.model_dump(mode="json")
+        return {k: v for k, v in laid_out.items() if v is not None or k not in self.added_later}

@@ -70,7 +70,15 @@ class OwnAgent:
         """The agent as it stands; not to be changed."""
         return self._agent
 
-    def decide(self, task: bytes, situation: Situation, *, price: int, mode: Mode) -> OpenDecision:
+    def decide(
+        self,
+        task: bytes,
+        situation: Situation,
+        *,
+        price: int,
+        mode: Mode,
+        put_back: int | None = None,
+    ) -> OpenDecision:
         """Decide about a round, once: asked again, the decision is the same.
 
         Parameters
@@ -84,7 +92,14 @@ class OwnAgent:
         mode : {"learn", "evaluate"}
             Whether the agent explores and learns from it; evaluating changes neither its tables
             nor its random state.
+        put_back : int, optional
+            Number of a decision's record: the agent decides as it was before that, and what it
+            decided and learned since no longer counts.
         """
+        if put_back is not None:
+            records = read_records(self._ledger, agent_records(self._ledger))
+            name = self._ledger.history.ledger.hex()
+            self._agent = replay.put_back(records, put_back, self._space, name)
         agent = self._agent
         for decision in agent.open:
             if (decision.task, decision.round) == (task.hex(), situation.round):
@@ -107,6 +122,7 @@ class OwnAgent:
             action=choice.action,
             tables=tables.hex(),
             founding=founding,
+            put_back=put_back,
         )
         [number] = self._ledger.append(Draft(payload=payload))
         agent.founded = True
@@ -152,7 +168,13 @@ class OwnAgent:
                 "makes it again"
             )
         numbers = [n for n in agent_records(self._ledger) if n >= self._agent.position]
-        for number, payload in replay.since_founding(read_records(self._ledger, numbers)):
+        records = read_records(self._ledger, numbers)
+        if any(isinstance(one, AgentDecision) and one.put_back is not None for _, one in records):
+            everything = read_records(self._ledger, agent_records(self._ledger))
+            name = self._ledger.history.ledger.hex()
+            self._agent = replay.replayed(everything, self._space, name) or self._agent
+            records = []
+        for number, payload in replay.since_founding(records):
             self._agent = replay.take_in(self._agent, number, payload, self._space)
         if numbers:
             self._save(numbers[-1] + 1)

@@ -237,7 +237,7 @@ def replayed(records: Iterable[Numbered], space: ActionSpace, ledger: str) -> Sa
     AgentError
         If a record is not what the agent would have done.
     """
-    following = since_founding(list(records))
+    following = since_founding(effective(records))
     if not following:
         return None
     number, first = following[0]
@@ -248,6 +248,48 @@ def replayed(records: Iterable[Numbered], space: ActionSpace, ledger: str) -> Sa
     agent = founded(first.founding, space, ledger)
     for number, payload in following:
         agent = take_in(agent, number, payload, space)
+    return agent
+
+
+def effective(records: Iterable[Numbered]) -> list[Numbered]:
+    """Return the records that count: of those that an agent was put back before, none does."""
+    counted: list[Numbered] = []
+    for number, payload in records:
+        if isinstance(payload, AgentDecision) and payload.put_back is not None:
+            counted = [one for one in counted if one[0] < payload.put_back]
+        counted.append((number, payload))
+    return counted
+
+
+def put_back(
+    records: Iterable[Numbered], before: int, space: ActionSpace, ledger: str
+) -> SavedAgent:
+    """Return the agent as it was before a record; to decide anew, and not to be kept as it is.
+
+    Parameters
+    ----------
+    records : iterable of (int, AgentDecision or AgentReward)
+        All of the ledger's, in order.
+    before : int
+        Number of a decision that counts.
+    space : ActionSpace
+        What its actions must be.
+    ledger : str
+        Id of the private ledger, hexadecimal.
+
+    Raises
+    ------
+    AgentError
+        If a record is not what the agent would have done.
+    """
+    counted = effective(records)
+    agent = replayed([one for one in counted if one[0] < before], space, ledger)
+    first = dict(counted).get(before)
+    if isinstance(first, AgentDecision) and first.founding is not None:
+        # What it began with is said by a decision that no longer counts: the next one says it.
+        agent = replace(founded(first.founding, space, ledger), founded=False)
+    if agent is None:
+        raise AgentError(f"record {before}: no decision that the agent could be put back before")
     return agent
 
 

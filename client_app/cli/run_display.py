@@ -53,7 +53,9 @@ class RunDisplay:
             TimeRemainingColumn(),
             console=console,
         )
-        self._rounds = self._progress.add_task("rounds", total=settings.rounds, doing="starting")
+        self._rounds = self._progress.add_task(
+            "rounds", total=settings.own_rounds, doing="starting"
+        )
         self._bars: dict[str, TaskID] = {
             name: self._progress.add_task(name, total=None, doing="")
             for name in settings.organization_names
@@ -100,15 +102,15 @@ class RunDisplay:
             case "round-opened":
                 self._round = event["round"]
                 # After the last one may come another, which only seals what that earned.
-                if event["round"] <= self._settings.rounds:
+                if event["round"] <= self._settings.own_rounds:
                     self._progress.update(
                         self._rounds, completed=event["round"] - 1, doing=f"round {event['round']}"
                     )
             case "round-sealed":
-                done = min(event["round"], self._settings.rounds)
+                done = min(event["round"], self._settings.own_rounds)
                 self._progress.update(self._rounds, completed=done, doing="sealed")
             case "run-resumed":
-                done = min(event["after"], self._settings.rounds)
+                done = min(event["after"], self._settings.own_rounds)
                 self._progress.update(self._rounds, completed=done, doing="resumed")
             case "run-finished" | "run-failed":
                 self.ended = True

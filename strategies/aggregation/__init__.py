@@ -7,6 +7,7 @@ Pure functions on NumPy arrays: no Flower, no torch, no disk. Start at
 
 from strategies.aggregation.accumulators import Accumulators
 from strategies.aggregation.alternating import Alternating
+from strategies.aggregation.continued import ContinuedRule
 from strategies.aggregation.fedit import FedIt
 from strategies.aggregation.ffa import Ffa
 from strategies.aggregation.flora import Flora
@@ -44,6 +45,7 @@ __all__ = [
     "AggregationSettings",
     "AggregationState",
     "ApproximationError",
+    "ContinuedRule",
     "Contribution",
     "TrainingPlan",
     "adapter_distance",

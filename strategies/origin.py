@@ -1,0 +1,99 @@
+"""The rounds that a run goes on from, and those that it replaces, as they lie on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from blockchain.canonical import hash_arrays
+from strategies.aggregation import AggregationRule, AggregationState
+from strategies.lineage import Lineage
+from strategies.round_outcome import RoundOutcome
+from strategies.run_archive import ArchiveError, RunArchive, read_json
+
+
+class OriginRounds:
+    """Earlier rounds of a run's lineage.
+
+    Parameters
+    ----------
+    home : Path
+        The home whose runs they are of.
+    kept : Lineage
+        Which of them are kept.
+    """
+
+    def __init__(self, home: Path, kept: Lineage) -> None:
+        self._home = home
+        self._kept = kept
+
+    def last_kept(self) -> tuple[RunArchive, RoundOutcome] | None:
+        """Return the run that the last kept round is of, and its outcome; ``None`` without one.
+
+        Raises
+        ------
+        ArchiveError
+            If it is not on disk.
+        """
+        if not self._kept.after:
+            return None
+        task, number = self._kept.place_of(self._kept.after)
+        archive = run_of_task(self._home, task)
+        return archive, RoundOutcome.from_manifest(archive.manifest(number))
+
+    def state(self, rule: AggregationRule) -> AggregationState:
+        """Return the state that the run starts from: the seed's where no round is kept.
+
+        Raises
+        ------
+        ArchiveError
+            If it is not on disk, or not the one that the last kept round ended with.
+        """
+        found = self.last_kept()
+        if found is None:
+            return rule.initial_state()
+        archive, outcome = found
+        arrays = archive.state(outcome.round)
+        if hash_arrays(arrays) != outcome.state:
+            raise ArchiveError(
+                f"{archive.round_folder(outcome.round)}: the state is not the one the round ended "
+                "with; `foedus verify` says what else was altered"
+            )
+        return rule.restore(arrays)
+
+    def arrived(self, round_number: int) -> frozenset[str] | None:
+        """Return whose replies came in the round that a round of the run replaces.
+
+        Parameters
+        ----------
+        round_number : int
+            The run's own round, from 1.
+
+        Returns
+        -------
+        frozenset of str or None
+            Names; ``None`` where the run that is replaced did not come so far.
+        """
+        replaced = self._kept.replaced
+        if replaced is None:
+            return None
+        archive = run_of_task(self._home, replaced)
+        number = self._kept.after + round_number - self._kept.start_of(replaced)
+        if not archive.is_sealed(number):
+            return None
+        manifest: Mapping[str, object] = archive.manifest(number)
+        entries = RoundOutcome.from_manifest(manifest).entries
+        # One known from the chain alone did not arrive in time.
+        return frozenset(entry.organization for entry in entries if entry.signature)
+
+
+def run_of_task(home: Path, task: bytes) -> RunArchive:
+    """Return the run under a home that opened a task.
+
+    Raises
+    ------
+    ArchiveError
+        If there is none.
+    """
+    for path in sorted((home / "runs").glob("*/run.json")):
+        if read_json(path).get("task") == task.hex():
+            return RunArchive(path.parent)
+    raise ArchiveError(f"no run under {home} opened the task 0x{task.hex()}")
