@@ -13,7 +13,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 CONTRACTS := $(wildcard hardhat/contracts/*.sol) hardhat/hardhat.config.ts
-SOURCES   := server_app client_app strategies blockchain llm tests benchmarks
+SOURCES   := server_app client_app strategies unlearning blockchain llm tests benchmarks
 
 .PHONY: help setup demo test lint bench soak clean
 

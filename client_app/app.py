@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from blockchain.errors import ChainError
 from client_app.agent.agent_file import AgentMismatchError
 from client_app.own_data import load_own_data
+from client_app.replay_order import as_it_worked, check_order
 from client_app.request import CoordinatorError
 from llm.cached_folder import CacheError
 from llm.model_source import BaseModelError
@@ -22,6 +23,7 @@ from strategies.home import cache_folder, foedus_home, organization_folder
 from strategies.organization_key import signing_account
 from strategies.protocol import ProtocolError
 from strategies.recomputation import EvidenceError
+from strategies.replay_order import ReplayOrder
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
 from strategies.witnessed_blocks import witness
@@ -68,7 +70,7 @@ class OrganizationError(RuntimeError):
 def hello(message: Message, context: Context) -> Message:
     """Say which organizations this node answers for, once their data has been found in order."""
     with _kept_errors("", context):
-        settings = _settings(context)
+        settings, _ = _settings(message, context)
         served = _served(settings, context)
         for name in served:
             load_own_data(settings, name, cache_folder(settings.home_path))
@@ -94,13 +96,33 @@ def closing(message: Message, context: Context) -> Message:
     return Message(_answer(message, context, "close"), reply_to=message)
 
 
+@app.query("forget")
+def forget(message: Message, context: Context) -> Message:
+    """Say which rounds our requests to forget are about."""
+    return Message(_answer(message, context, "plan"), reply_to=message)
+
+
+@app.evaluate("vouch")
+def vouched(message: Message, context: Context) -> Message:
+    """Sign that a request was carried out."""
+    return Message(_answer(message, context, "vouch"), reply_to=message)
+
+
+@app.query("forgotten")
+def forgotten(message: Message, context: Context) -> Message:
+    """Take a receipt, and delete what we keep of the rounds that were replaced."""
+    return Message(_answer(message, context, "forgotten"), reply_to=message)
+
+
 def _answer(message: Message, context: Context, what: str) -> RecordDict:
     with _kept_errors(_claimed_name(message), context):
         # Loads torch: a node says hello without it.
         from client_app.attestor import Attestor  # noqa: PLC0415
+        from client_app.forgetting import Forgetting  # noqa: PLC0415
         from client_app.organization import Organization  # noqa: PLC0415
+        from client_app.vouching import vouch  # noqa: PLC0415
 
-        settings = _settings(context)
+        settings, order = _settings(message, context)
         name = _addressed(message, settings, context)
         chain = open_reading_chain(settings)
         gone = witness(chain, settings.home_path, name)
@@ -111,6 +133,16 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
             )
         account = signing_account(settings.home_path, name)
         agreed = RunSettings.from_run_config(context.run_config)
+        if order is not None:
+            check_order(chain, order, agreed)
+            agreed = order.settings_at(agreed)
+            settings = as_it_worked(settings, name)
+        if what == "vouch":
+            return vouch(message.content, name, agreed, chain, account)
+        if what in ("plan", "forgotten"):
+            forgetting = Forgetting(name, settings, chain, account, agreed=agreed)
+            said = forgetting.plan if what == "plan" else forgetting.forgotten
+            return said(message.content)
         if what == "attest":
             attestor = Attestor(name, settings, chain, account, agreed=agreed)
             return attestor.attest(message.content)
@@ -119,10 +151,18 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         return answer(message.content)
 
 
-def _settings(context: Context) -> RunSettings:
-    """Return the run's settings; a deployed node's own configuration has the last word on some."""
+def _settings(message: Message, context: Context) -> tuple[RunSettings, ReplayOrder | None]:
+    """Return the run's settings, and the order that the message carries, if any.
+
+    A deployed node's own configuration has the last word on some settings.
+    """
+    config = RunSettings.from_run_config(context.run_config)
+    header = message.content.config_records.get(protocol.HEADER)
+    order = None if header is None else ReplayOrder.from_header(header)
+    if order is not None:
+        config = order.settings_at(config)
     own = {key: context.node_config[key] for key in _OWN if key in context.node_config}
-    return RunSettings.from_run_config({**context.run_config, **own})
+    return RunSettings.from_run_config({**config.to_run_config(), **own}), order
 
 
 @contextmanager

@@ -112,6 +112,7 @@ class Organization:
         earlier = record.reply_in(request.round)
         if earlier is not None:
             return self._reply(earlier.signed, record.payload(earlier), earlier.metrics)
+        record.works_by(self._settings)
         started = time.monotonic()
         participation = Participation(self._settings, self.name, self._chain, self._paying)
         participation.settle(request, record, ledger.ledger)

@@ -8,6 +8,7 @@
         tasks/<task>/openings/           what opens our commitments; can be erased
             round-0003.json              update hash and salt
             round-0003.safetensors       the update itself, so that a retry says the same
+        tasks/<task>/own.json            which settings of our own we decided by
         tasks/<task>/lineage.json        which rounds of earlier tasks it goes on from, if any
         tasks/<task>/closing.json        the final evaluation
         tasks/<task>/anchor.json         how the last try to anchor the private ledger went
@@ -15,6 +16,7 @@
         tasks/<task>/earnings.json       what we have earned: `client_app.own_earnings`
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,14 +27,21 @@ import numpy as np
 from safetensors.numpy import save
 
 from blockchain.canonical import hash_arrays
-from blockchain.durable_file import write_durably
+from blockchain.durable_file import sync_folder, write_durably
 from blockchain.merkle import check_hash
 from blockchain.model_update import ModelUpdate
 from llm.factors import Arrays
 from strategies.lineage import Lineage
 from strategies.protocol import RoundReceipt
 from strategies.run_archive import ArchiveError, load_arrays, read_json, write_json
+from strategies.settings import RunSettings
 from strategies.signed_update import Opening, SignedUpdate
+
+#: Settings of an organization's own that decide what it does in a round.
+_DECIDED_BY = ("participation", "token-price", "token-prices", "token-budget", "budget-epoch")
+
+#: What opens a round's commitments, or what a kill left of writing it.
+_OPENING = re.compile(r"\.?round-([0-9]{4,})\.(?:json|safetensors)(?:\.\w+)?")
 
 #: The display is refreshed no faster than people can read.
 _PROGRESS_SECONDS = 0.5
@@ -222,6 +231,31 @@ class OwnRecord:
             raise ArchiveError(f"{path} was altered: it is not the update that we signed")
         return arrays
 
+    def purge_from(self, round_number: int) -> list[str]:
+        """Delete what opens our commitments of a round and all after it: update hash, salt, update.
+
+        What we signed and its receipt stay: they say nothing of the data.
+
+        Parameters
+        ----------
+        round_number : int
+            The task's own round.
+
+        Returns
+        -------
+        list of str
+            Names of the files that were deleted now; none where none were left.
+        """
+        folder = self._task / "openings"
+        if not folder.is_dir():
+            return []
+        matches = (_OPENING.fullmatch(path.name) for path in folder.iterdir())
+        names = sorted(match[0] for match in matches if match and int(match[1]) >= round_number)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+        return names
+
     def last_reply_before(self, round_number: int) -> OwnReply | None:
         """Return our last reply in an earlier round, if there was one."""
         return next(iter(self.replies_before(round_number, 1)), None)
@@ -267,6 +301,29 @@ class OwnRecord:
                 },
             },
         )
+
+    def works_by(self, settings: RunSettings) -> None:
+        """Keep what of the settings is our own, once: rounds made again are decided by it."""
+        path = self._task / "own.json"
+        if not path.exists():
+            config = settings.to_run_config()
+            write_json(path, {key: config[key] for key in _DECIDED_BY})
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return what was kept of them; nothing where we never worked on the task.
+
+        Raises
+        ------
+        ArchiveError
+            If it was altered.
+        """
+        path = self._task / "own.json"
+        if not path.exists():
+            return {}
+        kept = read_json(path)
+        if kept.keys() != set(_DECIDED_BY):
+            raise ArchiveError(f"{path} was altered: expected {', '.join(_DECIDED_BY)}")
+        return kept
 
     def goes_on_from(self, kept: Lineage) -> None:
         """Keep which rounds of earlier tasks the task goes on from."""

@@ -171,7 +171,8 @@ class Participation:
             organization=self._name,
         )
         if settings.participation == "always":
-            return Share(FULL_EFFORT, drawn, request.rank)
+            # Whoever had everything forgotten has nothing to train on.
+            return Share(FULL_EFFORT if drawn else 0, drawn, request.rank)
         counts = [
             0 if percent == 0 else effort.records(percent, settings.records_per_round)
             for percent in map(self._space.percent, range(len(effort.percents) + 1))

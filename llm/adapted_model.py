@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
-from llm.completion_loss import summed_cross_entropy, target_log_probabilities
+from llm.completion_loss import (
+    cross_entropies,
+    summed_cross_entropy,
+    target_log_probabilities,
+)
 from llm.factors import adapter_from_arrays
 from llm.linear_shapes import target_linears
 from llm.llama_layer import LlamaLayer
@@ -64,6 +68,23 @@ class AdaptedModel:
         return nn.functional.cross_entropy(
             self._logits(batch).float(), batch.targets, reduction="sum"
         )
+
+    def row_losses(self, batch: Batch) -> Tensor:
+        """Return the summed cross entropy of each row's targets; differentiable.
+
+        Returns
+        -------
+        Tensor of float32, shape (rows,)
+            In nats; they add up to :meth:`loss`.
+        """
+        if self._base.has_plain_head:
+            losses = cross_entropies(self._hidden_states(batch), self._base.head, batch.targets)
+        else:
+            losses = nn.functional.cross_entropy(
+                self._logits(batch).float(), batch.targets, reduction="none"
+            )
+        # Not index_add: on a GPU its additions come in any order.
+        return torch.stack([row.sum() for row in losses.split_with_sizes(batch.target_counts)])
 
     @torch.no_grad()
     def log_probabilities(self, batch: Batch, candidates: Tensor) -> Tensor:

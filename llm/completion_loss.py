@@ -30,8 +30,32 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor) -> Tenso
     Tensor of float32, shape ()
         In nats.
     """
-    loss: Tensor = _SummedCrossEntropy.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    # A chunk's sum at a time: the order of the additions decides the last bits.
+    for losses in torch.split(cross_entropies(hidden, head, targets), _CHUNK):
+        loss = loss + losses.sum()
     return loss
+
+
+def cross_entropies(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross entropy of each target, differentiable in the hidden states.
+
+    Parameters
+    ----------
+    hidden : Tensor, shape (positions, width)
+        Last hidden states where a target is predicted.
+    head : Tensor, shape (vocabulary, width)
+        The frozen output matrix.
+    targets : Tensor of int64, shape (positions,)
+        The tokens that should come.
+
+    Returns
+    -------
+    Tensor of float32, shape (positions,)
+        In nats.
+    """
+    losses: Tensor = _CrossEntropies.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    return losses
 
 
 def target_log_probabilities(hidden: Tensor, head: Tensor, candidates: Tensor) -> Tensor:
@@ -67,20 +91,22 @@ def _candidate_logits(hidden: Tensor, head: Tensor, candidates: Tensor) -> Tenso
     return torch.einsum("pw,pcw->pc", hidden.float(), head[candidates].float())
 
 
-class _SummedCrossEntropy(torch.autograd.Function):
-    """``sum(logsumexp(h W^T) - (h W^T)[target])``; its gradient is ``(softmax - onehot) W``."""
+class _CrossEntropies(torch.autograd.Function):
+    """``logsumexp(h W^T) - (h W^T)[target]``; each one's gradient is ``(softmax - onehot) W``."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         wants_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if wants_gradient else None
-        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), _CHUNK):
             piece = hidden[start : start + _CHUNK]
             wanted = targets[start : start + _CHUNK, None]
             logits = (piece @ head.T).float()
             normalizer = logits.logsumexp(-1, keepdim=True)
-            loss += (normalizer - _candidate_logits(piece, head, wanted)).sum()
+            losses[start : start + _CHUNK] = (
+                normalizer - _candidate_logits(piece, head, wanted)
+            ).squeeze(1)
             if gradient is not None:
                 probabilities = logits.sub_(normalizer).exp_()
                 probabilities.scatter_add_(
@@ -88,10 +114,12 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 )
                 gradient[start : start + _CHUNK] = probabilities.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
-        return loss
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         (upstream,) = gradients
         (gradient,) = ctx.saved_tensors
-        return (None if gradient is None else gradient * upstream.to(gradient.dtype)), None, None
+        if gradient is None:
+            return None, None, None
+        return gradient * upstream.to(gradient.dtype)[:, None], None, None

@@ -221,6 +221,8 @@ class Batch:
         Where in the flattened hidden states, (rows * longest, width), each target is predicted.
     targets : Tensor of int64, shape (targets,)
         What should come out there, row after row.
+    target_counts : tuple of int, length rows
+        How many of the targets are each row's.
     real_tokens : int
         Inputs that are no padding.
     """
@@ -228,6 +230,7 @@ class Batch:
     tokens: Tensor
     positions: Tensor
     targets: Tensor
+    target_counts: tuple[int, ...]
     real_tokens: int
 
 
@@ -247,6 +250,7 @@ def collate(rows: Sequence[Row], *, padding: int, device: torch.device) -> Batch
         targets=torch.tensor(
             [target for row in rows for target in row.targets], dtype=torch.int64, device=device
         ),
+        target_counts=tuple(len(row.targets) for row in rows),
         real_tokens=sum(len(row.tokens) for row in rows),
     )
 

@@ -3,11 +3,9 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from llm.adapted_model import AdaptedModel, adapted, scaled_factors
@@ -26,6 +24,14 @@ from llm.tokenization import (
 )
 from llm.trained_factors import TrainedFactors, TrainedPart
 from llm.training_settings import TrainingSettings
+from llm.training_steps import (
+    TrainingError,
+    check_step,
+    check_update,
+    clip_gradients,
+    on_threads,
+    optimizer_of,
+)
 
 __all__ = [
     "TrainedPart",
@@ -38,10 +44,6 @@ __all__ = [
 
 #: Called after every step with (steps done, steps in all, mean loss of the step in nats).
 StepProgress = Callable[[int, int, float], None]
-
-
-class TrainingError(RuntimeError):
-    """Training gave no usable update; the message says what happened, and no record's text."""
 
 
 @dataclass(frozen=True)
@@ -161,21 +163,15 @@ def train(
         for epoch in range(settings.epochs)
         for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
     ]
-    optimizer = torch.optim.AdamW(
-        factors.parameters, lr=settings.learning_rate, weight_decay=0.0, fused=True
-    )
+    optimizer = optimizer_of(factors, settings.learning_rate)
     losses, norms, tokens, padded = [], [], 0, 0
-    with _on_threads(settings.threads) as threads, adapted(base, adapter) as model:
+    with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
         for step, batch in enumerate(batches, start=1):
             optimizer.zero_grad()
             loss, real, with_padding = _accumulate(model, factors, frozen, batch, base, settings)
             norm = factors.gradient_norm()
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(
-                    f"step {step} of {len(batches)}: loss {loss}, gradient norm {norm}; expected "
-                    "finite numbers (lower the learning rate, or check the received adapter)"
-                )
-            _clip(factors, norm, settings.max_gradient_norm)
+            check_step(step, len(batches), loss, norm)
+            clip_gradients(factors, norm, settings.max_gradient_norm)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * _schedule(step, len(batches), settings)
             optimizer.step()
@@ -186,7 +182,7 @@ def train(
             if progress is not None:
                 progress(step, len(batches), loss)
     update = factors.update()
-    _check_update(update)
+    check_update(update)
     return TrainingResult(
         arrays=update if on_top is None else arrays_from_adapter(factors.trained()),
         steps=len(batches),
@@ -199,16 +195,6 @@ def train(
         seconds=time.perf_counter() - started,
         threads=threads,
     )
-
-
-@contextmanager
-def _on_threads(wanted: int | None) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
-    try:
-        yield wanted or before
-    finally:
-        torch.set_num_threads(before)
 
 
 def _encoded(
@@ -266,13 +252,6 @@ def _beside(
     return joined
 
 
-def _clip(factors: TrainedFactors, norm: float, limit: float) -> None:
-    if norm > limit:
-        for parameter in factors.parameters:
-            if parameter.grad is not None:
-                parameter.grad.mul_(limit / norm)
-
-
 def _schedule(step: int, steps: int, settings: TrainingSettings) -> float:
     """Return the share of the peak step size at a step counted from 1."""
     if step <= settings.warmup_steps:
@@ -284,15 +263,3 @@ def _schedule(step: int, steps: int, settings: TrainingSettings) -> float:
     if settings.schedule == "linear":
         return remaining
     return 0.5 * (1 - math.cos(math.pi * remaining))
-
-
-def _check_update(update: Arrays) -> None:
-    still = [name for name, change in update.items() if not np.any(change)]
-    if still:
-        raise TrainingError(
-            f"{len(still)} of {len(update)} trained factors did not move, first {still[0]}: no "
-            "gradient reached them (an A beside a B of zeros cannot be trained alone)"
-        )
-    broken = [name for name, change in update.items() if not np.isfinite(change).all()]
-    if broken:
-        raise TrainingError(f"{broken[0]}: not finite after the last step; lower the learning rate")

@@ -3,7 +3,8 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server_app.coordinator import coordinate
+from server_app.training import train
+from server_app.unlearning import unlearn
 from strategies.settings import RunSettings
 
 app = ServerApp()
@@ -11,5 +12,9 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the settings, then coordinate the run; an exception ends the run as failed."""
-    coordinate(RunSettings.from_run_config(context.run_config), grid)
+    """Check the settings, then train or unlearn; an exception ends the run as failed."""
+    settings = RunSettings.from_run_config(context.run_config)
+    if settings.mode == "unlearn":
+        unlearn(settings, grid)
+    else:
+        train(settings, grid)

@@ -1,7 +1,7 @@
 """A run from its terms to its summary."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from server_app.run_log import RunLog
 from server_app.summary import summarize
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState
-from strategies.federated_lora import FederatedLora
+from strategies.federated_lora import FederatedLora, StoppedForRequestsError
+from strategies.open_requests import open_requests_about
 from strategies.origin import OriginRounds
 from strategies.rewards import RewardTerms
 from strategies.round_notary import RoundNotary
@@ -43,8 +44,25 @@ from strategies.signed_update import TaskContext
 from strategies.terms import differing_terms, terms_hash
 
 
-def coordinate(settings: RunSettings, grid: Grid) -> None:
+def coordinate(
+    settings: RunSettings, grid: Grid, *, ignored: Collection[bytes] | None = None
+) -> frozenset[bytes]:
     """Train, close and summarize one run; what happened is in its folder, whatever happens.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run's settings.
+    grid : Grid
+        Flower's connection to the nodes.
+    ignored : collection of bytes, optional
+        Ids of requests to forget that the run does not stop for, 32 bytes each; by default it
+        stops for none.
+
+    Returns
+    -------
+    frozenset of bytes
+        Ids of the requests that it stopped for between two rounds; none where it is finished.
 
     Raises
     ------
@@ -56,17 +74,27 @@ def coordinate(settings: RunSettings, grid: Grid) -> None:
     try:
         # The lock goes with the process, however that ends.
         with FileLock(archive.folder / "run.lock", timeout=0):
-            _carry_out(settings, grid, archive, started)
+            return _carry_out(settings, grid, archive, started, ignored)
     except Timeout as error:
         raise SettingsError(f"resume: run {archive.name!r} is being carried out now") from error
 
 
-def _carry_out(settings: RunSettings, grid: Grid, archive: RunArchive, started: float) -> None:
+def _carry_out(
+    settings: RunSettings,
+    grid: Grid,
+    archive: RunArchive,
+    started: float,
+    ignored: Collection[bytes] | None,
+) -> frozenset[bytes]:
     log = RunLog(archive.folder / "run.log")
     earlier_seconds = log.covered_seconds()
     log("run-started", {"resume": settings.resume})
     try:
-        _run(settings, grid, archive, log, started, earlier_seconds)
+        _run(settings, grid, archive, log, started, earlier_seconds, ignored)
+    except StoppedForRequestsError as stopped:
+        log("run-stopped", {"requests": sorted(one.hex() for one in stopped.requests)})
+        archive.write_run({**archive.read_run(), "status": "stopped"})
+        return stopped.requests
     except BaseException as error:
         line = f"{type(error).__name__}: {error}"
         log("run-failed", {"error": line})
@@ -74,6 +102,7 @@ def _carry_out(settings: RunSettings, grid: Grid, archive: RunArchive, started: 
             run = archive.read_run() if (archive.folder / "run.json").exists() else {}
             archive.write_run({**run, "status": "failed", "error": line})
         raise
+    return frozenset()
 
 
 def _run(
@@ -83,6 +112,7 @@ def _run(
     log: RunLog,
     started: float,
     earlier_seconds: float,
+    ignored: Collection[bytes] | None,
 ) -> None:
     rule = agreed_rule(settings)
     terms = agreed_terms(settings, archive.name)
@@ -99,9 +129,14 @@ def _run(
     archive.write_run({**run, "task": opened.task.hex(), "contracts": chain.addresses})
     log("task-opened", {"run": archive.name, "task": opened.task.hex(), "contract": chain.address})
 
+    def waiting() -> frozenset[bytes]:
+        if ignored is None:
+            return frozenset()
+        return open_requests_about(chain, [opened.task]) - frozenset(ignored)
+
     context = TaskContext(opened.task, terms_hash(terms), chain.domain)
     notary = RoundNotary(chain, context, coordinator_account(settings))
-    strategy = _strategy(settings, rule, archive, notary, log, start, origin)
+    strategy = _strategy(settings, rule, archive, notary, log, start, origin, waiting)
     # Before anybody is asked for: the nodes are still starting.
     done = strategy.resume()
     if done:
@@ -174,6 +209,7 @@ def _strategy(
     log: RunLog,
     start: AggregationState,
     origin: OriginRounds,
+    waiting: Callable[[], frozenset[bytes]],
 ) -> FederatedLora:
     base = base_model_name(settings)
 
@@ -188,6 +224,11 @@ def _strategy(
             adapter_hash=hash_arrays(arrays),
         )
         save_adapter(folder, adapter, base_model=base, model_card=card)
+
+    def arrived(round_number: int) -> frozenset[str] | None:
+        # Whoever withdrew is in none of the rounds made again.
+        replied = origin.arrived(round_number)
+        return None if replied is None else replied & set(settings.organization_names)
 
     return FederatedLora(
         rule=rule,
@@ -204,5 +245,6 @@ def _strategy(
         save_adapter=save,
         listener=log,
         start=start,
-        arrived=origin.arrived,
+        arrived=arrived,
+        waiting=waiting,
     )

@@ -9,8 +9,10 @@
     attested    as many attestors signed it as an attestation needs
     final       beyond challenge
 
-A level counts only where all below it hold. Beside them stand ``disputed`` and ``orphaned``, which
-the chain says, and ``failed`` for a round that does not even hold as sealed.
+A level counts only where all below it hold. A round that was purged by a request to forget passes
+``recomputed`` over, and says so: nobody can make it again, while all else about it still holds.
+Beside the levels stand ``disputed`` and ``orphaned``, which the chain says, and ``failed`` for a
+round that does not even hold as sealed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,7 @@ from typing import Any, Final
 
 from blockchain.chain_records import Phase, RoundRecord, TaskRecord
 from strategies.audit_check import Check
+from strategies.audit_purged import PURGED
 from strategies.finality import Finality, finality
 
 LEVELS: Final = ("sealed", "signed", "recomputed", "attested", "final")
@@ -51,7 +54,7 @@ class Assurance:
     final_from : int or None
         Second since the epoch from which the round may be final; ``None`` where it never will be.
     missing : str
-        What keeps it from the next level; empty where there is none.
+        What keeps it from the next level, or kept it from one passed over; empty where nothing.
     """
 
     round: int
@@ -116,11 +119,15 @@ def _assurance(checks: list[Check], record: RoundRecord, stands: Finality) -> As
         level: [c for c in checks if level_of(c) == level and not c.holds] for level in LEVELS
     }
     reached, missing = FAILED, ""
+    purged = next((check.name for check in checks if check.name.startswith(PURGED)), "")
     for level in LEVELS:
         missing = _missing(level, failing[level], checks, record, stands)
         if missing:
             break
-        reached = level
+        if not (purged and level == "recomputed"):
+            reached = level
+    if purged and reached != FAILED:
+        missing = "; ".join(filter(None, (purged, missing)))
     if reached != FAILED and record.phase is Phase.DISPUTED:
         reached = DISPUTED
     elif reached != FAILED and stands.orphaned:
@@ -138,7 +145,8 @@ def _missing(
     """Say why a round does not reach a level; empty where it does."""
     if failing:
         return f"{failing[0].name} does not hold"
-    if level == "recomputed" and not any(check.name == "aggregate" for check in checks):
+    looked_at = any(c.name == "aggregate" or c.name.startswith(PURGED) for c in checks)
+    if level == "recomputed" and not looked_at:
         # What was not looked at does not hold.
         return "the aggregate was not recomputed"
     if level == "attested" and not any(record.scores):

@@ -1,6 +1,6 @@
 """Verifies a run from chain and disk alone: every hash, every round, the aggregate recomputed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,10 +21,12 @@ from strategies.audit_attestation import check_attestation
 from strategies.audit_blocks import check_blocks, check_witnessed
 from strategies.audit_check import Check, equal
 from strategies.audit_ledgers import check_ledgers
+from strategies.audit_purged import check_purged
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
 from strategies.origin import OriginRounds
 from strategies.public_validation import VALIDATION_TERM
+from strategies.purging import Purge, purges_of
 from strategies.recomputation import reward_problem
 from strategies.replies import Verdict
 from strategies.rewards import RewardTable, RewardTerms
@@ -77,14 +79,20 @@ def audit(
     rounds = [record for record in sealed if only_round in (None, record.round)]
     if only_round is not None and not rounds:
         yield Check(only_round, "sealed", False, f"round {only_round} is not sealed on chain")
+    try:
+        purges = purges_of(archive)
+    except ArchiveError as error:
+        # Nothing then excuses what is missing.
+        purges = ()
+        yield Check(0, "purges", False, str(error))
     if only_round is None:
-        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain, chain))
+        yield from _guarded(0, partial(_check_genesis, archive, settings, on_chain, chain, purges))
         yield from check_witnessed(archive, chain)
         yield from check_anchors(settings.organization_names, chain, on_chain.opened_block)
         yield from check_ledgers(settings.organization_names, archive.home, chain)
     for record in rounds:
         yield from _guarded(
-            record.round, partial(_check_round, archive, settings, record, context, chain)
+            record.round, partial(_check_round, archive, settings, record, context, chain, purges)
         )
 
 
@@ -101,8 +109,26 @@ def _check_settings(archive: RunArchive, settings: RunSettings, terms: Mapping[s
 
 
 def _check_genesis(
-    archive: RunArchive, settings: RunSettings, on_chain: TaskRecord, chain: PublicChain
+    archive: RunArchive,
+    settings: RunSettings,
+    on_chain: TaskRecord,
+    chain: PublicChain,
+    purges: Sequence[Purge],
 ) -> Iterator[Check]:
+    if settings.kept_rounds.after:
+        kept = chain.round(*settings.kept_rounds.place_of(settings.kept_rounds.after))
+        yield equal(
+            0,
+            "adapter of the round gone on from, on chain",
+            kept.adapter_hash,
+            on_chain.genesis_adapter,
+        )
+    purged = [purge for purge in purges if purge.covers(0)]
+    if purged:
+        outcome = RoundOutcome.from_manifest(archive.manifest(0))
+        yield equal(0, "adapter on chain", outcome.adapter, on_chain.genesis_adapter)
+        yield check_purged(archive, settings, outcome, purged, on_chain.task, chain)
+        return
     adapter = archive.adapter_arrays(0)
     rule = _rule(settings, adapter)
     state = OriginRounds(archive.home, settings.kept_rounds).state(rule)
@@ -110,9 +136,6 @@ def _check_genesis(
     genesis = on_chain.genesis_adapter
     yield equal(0, "adapter on chain", hash_arrays(adapter), genesis)
     yield equal(0, f"adapter recomputed from {_start(settings)}", hash_arrays(recomputed), genesis)
-    if settings.kept_rounds.after:
-        kept = chain.round(*settings.kept_rounds.place_of(settings.kept_rounds.after))
-        yield equal(0, "adapter of the round gone on from, on chain", kept.adapter_hash, genesis)
     manifest = archive.manifest(0)
     outcome = RoundOutcome.from_manifest(manifest)
     # No seal commits to round 0: but for the files' digests, its start says what it must be.
@@ -140,15 +163,19 @@ def _check_round(
     on_chain: RoundRecord,
     context: TaskContext,
     chain: PublicChain,
+    purges: Sequence[Purge],
 ) -> Iterator[Check]:
     number = on_chain.round
+    purged = [purge for purge in purges if purge.covers(number)]
     manifest = archive.manifest(number)
     outcome = RoundOutcome.from_manifest(manifest)
     # The hash of what lies there, not of how it was read: that would forgive another spelling.
     seal = replace(outcome.seal(context.task), manifest_hash=hash_json(manifest))
     yield equal(number, "manifest", seal.record, on_chain.record)
-    yield _check_files(archive, outcome)
-    yield equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
+    if purged:
+        yield check_purged(archive, settings, outcome, purged, context.task, chain)
+    else:
+        yield from _check_stored(archive, outcome)
     yield equal(number, "adapter on chain", outcome.adapter, on_chain.adapter_hash)
     yield equal(number, "parent on chain", outcome.parent, on_chain.parent_adapter)
     yield Check(
@@ -158,9 +185,9 @@ def _check_round(
         f"the manifest builds on round {outcome.parent_round}, the chain on "
         f"{on_chain.parent_round}",
     )
-    before = archive.adapter_arrays(on_chain.parent_round)
-    yield equal(number, "parent", hash_arrays(before), outcome.parent)
-    yield equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
+    if not any(purge.covers(on_chain.parent_round) for purge in purges):
+        before = archive.adapter_arrays(on_chain.parent_round)
+        yield equal(number, "parent", hash_arrays(before), outcome.parent)
     leaves = outcome.leaves()
     yield equal(number, "updates' root", merkle.root(leaves), on_chain.updates_root)
     yield from check_blocks(archive, number, chain)
@@ -168,20 +195,15 @@ def _check_round(
     yield from check_receipts(archive, outcome, context, chain)
     yield from check_attestation(archive, outcome, on_chain, context, chain)
     yield _check_rewards(archive, settings, outcome, context, chain)
+    if not purged:
+        yield from _check_recomputed(archive, settings, outcome)
 
-    openings = archive.openings(number)
-    contributions = []
-    for entry in outcome.entries:
-        if entry.verdict != Verdict.ACCEPTED:
-            continue
-        try:
-            update = _opened(archive, entry, openings.get(entry.organization))
-        except ArchiveError as error:
-            yield Check(number, f"update of {entry.organization}", False, str(error))
-            continue
-        yield Check(number, f"update of {entry.organization}", True)
-        contributions.append(Contribution(entry.organization, entry.num_examples, update))
-    yield from _check_aggregate(archive, settings, outcome, contributions)
+
+def _check_stored(archive: RunArchive, outcome: RoundOutcome) -> Iterator[Check]:
+    number = outcome.round
+    yield _check_files(archive, outcome)
+    yield equal(number, "adapter", hash_arrays(archive.adapter_arrays(number)), outcome.adapter)
+    yield equal(number, "state", hash_arrays(archive.state(number)), outcome.state)
 
 
 def _check_rewards(
@@ -197,6 +219,26 @@ def _check_rewards(
     terms = RewardTerms.of(settings)
     problem = reward_problem(outcome, parent, scores, chain, context, terms)
     return Check(outcome.round, "rewards", not problem, problem)
+
+
+def _check_recomputed(
+    archive: RunArchive, settings: RunSettings, outcome: RoundOutcome
+) -> Iterator[Check]:
+    """Open every update that was accepted, and make the aggregate again from them."""
+    number = outcome.round
+    openings = archive.openings(number)
+    contributions = []
+    for entry in outcome.entries:
+        if entry.verdict != Verdict.ACCEPTED:
+            continue
+        try:
+            update = _opened(archive, entry, openings.get(entry.organization))
+        except ArchiveError as error:
+            yield Check(number, f"update of {entry.organization}", False, str(error))
+            continue
+        yield Check(number, f"update of {entry.organization}", True)
+        contributions.append(Contribution(entry.organization, entry.num_examples, update))
+    yield from _check_aggregate(archive, settings, outcome, contributions)
 
 
 def _opened(archive: RunArchive, entry: Entry, opening: Opening | None) -> Arrays:

@@ -50,6 +50,20 @@ class ReplayRefusedError(RuntimeError):
         )
 
 
+class StoppedForRequestsError(Exception):
+    """A run stops between two rounds, because requests to forget wait.
+
+    Parameters
+    ----------
+    requests : frozenset of bytes
+        Their ids, 32 bytes each.
+    """
+
+    def __init__(self, requests: frozenset[bytes]) -> None:
+        self.requests = requests
+        super().__init__(f"{len(requests)} requests to forget wait")
+
+
 class FederatedLora(Strategy):
     """Federated LoRA under any rule of :mod:`strategies.aggregation`.
 
@@ -72,6 +86,8 @@ class FederatedLora(Strategy):
     arrived : callable, optional
         Given a round, whose replies came in the round that it makes again, or ``None`` where it
         makes none again. Nobody else is invited then, and all of them have to reply.
+    waiting : callable, optional
+        Looked at before each round: ids of requests for which the run is to stop there.
     """
 
     def __init__(
@@ -85,9 +101,11 @@ class FederatedLora(Strategy):
         listener: Listener,
         start: AggregationState | None = None,
         arrived: Callable[[int], frozenset[str] | None] = lambda _: None,
+        waiting: Callable[[], frozenset[bytes]] = frozenset,
     ) -> None:
         self._rule = rule
         self._arrived = arrived
+        self._waiting = waiting
         self._archive = archive
         self._notary = notary
         self._participants: list[Participant] = []
@@ -131,7 +149,15 @@ class FederatedLora(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Open the round on chain and invite every organization."""
+        """Open the round on chain and invite every organization.
+
+        Raises
+        ------
+        StoppedForRequestsError
+            If requests wait that the run is to stop for.
+        """
+        if requests := self._waiting():
+            raise StoppedForRequestsError(requests)
         round_number, adapter = self._progress.open_next(grid)
         parent = hash_arrays(adapter)
         self._opened = time.monotonic()
@@ -258,19 +284,10 @@ class FederatedLora(Strategy):
     # Parts
 
     def _wanted(self, round_number: int) -> list[Participant]:
-        """Return who is invited to a round.
-
-        Raises
-        ------
-        ReplayRefusedError
-            If one that the round cannot be made again without takes no part any more.
-        """
+        """Return who is invited to a round."""
         arrived = self._arrived(round_number)
         if arrived is None:
             return self._participants
-        here = {p.organization for p in self._participants}
-        if gone := arrived - here:
-            raise ReplayRefusedError(round_number, dict.fromkeys(gone, "gone"))
         return [p for p in self._participants if p.organization in arrived]
 
     def _message(

@@ -113,6 +113,14 @@ class Lineage:
                 return span.task, logical - self.start_of(span.task)
         raise ValueError(f"round {logical} is not kept: expected 1 to {self.after}")
 
+    def own_number(self, task: bytes, logical: int) -> int:
+        """Return the number that a logical round has in a task of the lineage, at least 1.
+
+        Of a task that is not in it, or that begins later, it is that task's first round.
+        """
+        started = next((self.start_of(s.task) for s in self.spans if s.task == task), logical - 1)
+        return max(1, logical - started)
+
     def keeping(self, task: bytes, last: int) -> "Lineage":
         """Return the lineage of a run that replaces rounds of this one's task.
 

@@ -1,6 +1,6 @@
 """The messages between coordinator and organizations: their kinds, records and keys.
 
-Four kinds of message, each answered once:
+Four kinds of message in every run, each answered once:
 
 ``query.hello``
     Which organizations does this node serve?
@@ -12,6 +12,15 @@ Four kinds of message, each answered once:
 ``evaluate.closing``
     The end of a run: the last round's receipt and the final adapter; answered by the final
     evaluation. Nothing is left for a next message that never comes.
+
+Three more in a run that unlearns:
+
+``query.forget``
+    Which rounds does your request concern? Answered by a signed plan for each request.
+``evaluate.vouch``
+    To attestors: the evidence of a request that was carried out; answered by a signature.
+``query.forgotten``
+    The receipt: the organization deletes what it keeps itself of the rounds that were replaced.
 """
 
 from collections.abc import Mapping
@@ -28,6 +37,9 @@ HELLO = "query.hello"
 TRAIN = "train"
 ATTEST = "evaluate.attest"
 CLOSING = "evaluate.closing"
+FORGET = "query.forget"
+VOUCH = "evaluate.vouch"
+FORGOTTEN = "query.forgotten"
 
 #: Keys of the records in a message's content.
 ADAPTER = "adapter"

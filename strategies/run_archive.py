@@ -348,7 +348,9 @@ def newest_run(home: Path, *, unfinished: bool = False) -> RunArchive | None:
         reverse=True,
     )
     for folder in folders:
-        if not unfinished or read_json(folder / "run.json").get("status") != "finished":
+        # One that another run replaced is no longer to be finished.
+        ended = read_json(folder / "run.json").get("status") in ("finished", "replaced")
+        if not (unfinished and ended):
             return RunArchive(folder)
     return None
 

@@ -85,7 +85,7 @@ def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -
     return ContinuedRule(rule, after) if after else rule
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def agreed_terms(settings: RunSettings, run: str) -> Mapping[str, Any]:
     """Return the terms of a run, as its coordinator hashed them on chain.
 

@@ -248,6 +248,14 @@ class RunSettings(BaseModel):
         "chain; it does so at the end of a run as well. 0: never. See [ledger](docs/ledger.md).",
     )
 
+    backup_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description="Days after which the coordinator's backups of files that were purged are "
+        "gone; a receipt names the day.",
+    )
+
     public_validation: str = Field(
         EMBEDDED_DATA,
         description="Rows on which contributions are scored: `embedded`, those of the embedded "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blockchain.canonical import hash_json
-from strategies.settings import RunSettings
+from strategies.settings import RunSettings, SettingsError
 
 TERMS_VERSION = 1
 
@@ -23,6 +23,7 @@ _LOCAL = frozenset(
         "token-prices",
         "token-budget",
         "budget-epoch",
+        "backup-days",
     }
 )
 
@@ -51,9 +52,36 @@ def agreed_settings(settings: RunSettings) -> dict[str, Any]:
     """Return the settings that are terms, by key; floats in their exact hexadecimal form."""
     return {
         key: value.hex() if isinstance(value, float) else value
-        for key, value in settings.to_run_config().items()
-        if key not in _LOCAL and (value or key not in _WHERE_GIVEN)
+        for key, value in agreed_config(settings).items()
+        if value or key not in _WHERE_GIVEN
     }
+
+
+def agreed_config(settings: RunSettings) -> dict[str, Any]:
+    """Return the settings that are terms, as a run configuration has them."""
+    return {k: value for k, value in settings.to_run_config().items() if k not in _LOCAL}
+
+
+def with_agreed(own: RunSettings, agreed: Mapping[str, Any]) -> RunSettings:
+    """Return a run's agreed settings, carried out where and how another's say.
+
+    Parameters
+    ----------
+    own : RunSettings
+        Say where and how.
+    agreed : mapping
+        What :func:`agreed_config` gives, no more and no less.
+
+    Raises
+    ------
+    SettingsError
+        If a key is missing or surplus, or the settings do not go together.
+    """
+    expected = agreed_config(own).keys()
+    if agreed.keys() != expected:
+        odd = sorted(agreed.keys() ^ expected)[0]
+        raise SettingsError(f"{odd[:80]!r}: missing or surplus among a run's agreed settings")
+    return RunSettings.from_run_config({**own.to_run_config(), **agreed})
 
 
 def terms_hash(terms: Mapping[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ LOCAL = {
     "token-prices": "shop=12",
     "token-budget": 1000,
     "budget-epoch": 7,
+    "backup-days": 8,
 }
 AGREED = {
     "attestors": "shop",
@@ -92,8 +93,8 @@ def test_each_agreed_setting_changes_the_hash_and_is_named(key):
 
 
 def test_every_setting_is_either_agreed_or_local():
-    # With `partition` and `chain-id`, which no default data set or chain goes with, and the two that
-    # only go with each other.
+    # With `partition` and `chain-id`, which no default data set or chain goes with, and two that go
+    # with each other alone.
     others = {"mode", "partition", "chain-id", "lineage", "requests"}
     assert set(RunSettings().to_run_config()) == set(AGREED) | set(LOCAL) | others
     assert {"partition", "chain-id"} <= terms().keys()

@@ -100,7 +100,7 @@ def federation_settings(home: Path, model: Path, data: Path, **changes: Any) -> 
         "compute-dtype": "float32",
         "rank": 4,
         "alpha": 8.0,
-        "rounds": 4,
+        "rounds": 3,
         "participation": "always",
         "records-per-round": 16,
         "batch-size": 8,

@@ -37,6 +37,9 @@ from blockchain.transparency_log import leaf_hash
 #: Stands for the request where a record left the data without one.
 NO_REQUEST: Final = bytes(32)
 
+#: Records of one tombstone at most: its payload, which has a limit, names each by 64 characters.
+_TOMBSTONE_RECORDS: Final = 10_000
+
 
 class _Secret(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -186,38 +189,87 @@ def bury(
     unknown = sorted(set(record_ids) - standing.keys())
     if unknown:
         raise LedgerError(f"not in the training set: {', '.join(unknown)[:200]}")
-    positions = sorted(standing[name] for name in set(record_ids))
+    buried = {name: standing[name] for name in record_ids}
+    ledger.append(*burial(ledger, buried, request=request, task=task, since_round=since_round))
+    return sorted(buried.values())
+
+
+def burial(
+    ledger: Ledger,
+    buried: Mapping[str, int],
+    *,
+    request: bytes,
+    task: bytes = bytes(32),
+    since_round: int = 0,
+) -> list[Draft]:
+    """Draw up the tombstones of `bury`, to be written in one block with what they follow from.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        By a member who may write tombstones.
+    buried : mapping of str to int
+        By the ids of records that are in the training set, their leaves.
+    request : bytes
+        Id of the request to forget them, 32 bytes.
+    task : bytes
+        The task of the first round that they are barred from, 32 bytes.
+    since_round : int
+        That round.
+
+    Returns
+    -------
+    list of Draft
+        Several where one payload cannot hold all of the records, none where there are none.
+    """
     key = ledger.history.members.role_keys[EVERYBODY]
-    details = TombstoneDetails(
-        request=request.hex(),
-        task=task.hex(),
-        since_round=since_round,
-        generation=key.generation,
-        suppressed=tuple(sorted(ledger.keyring.keyed_id(key, name).hex() for name in record_ids)),
-    )
-    ledger.append(Draft(Tombstone(positions=tuple(positions)), details))
-    return positions
+    ordered = sorted(buried, key=buried.__getitem__)
+    drafts = []
+    for first in range(0, len(ordered), _TOMBSTONE_RECORDS):
+        names = ordered[first : first + _TOMBSTONE_RECORDS]
+        details = TombstoneDetails(
+            request=request.hex(),
+            task=task.hex(),
+            since_round=since_round,
+            generation=key.generation,
+            suppressed=tuple(sorted(ledger.keyring.keyed_id(key, name).hex() for name in names)),
+        )
+        drafts.append(Draft(Tombstone(positions=tuple(buried[name] for name in names)), details))
+    return drafts
 
 
 def barred(ledger: Ledger, record_ids: Collection[str]) -> set[str]:
     """Return which of some ids are of records that were forgotten."""
+    return set(barring(ledger, record_ids))
+
+
+def barring(ledger: Ledger, record_ids: Collection[str]) -> dict[str, bytes]:
+    """Return, for those of some ids whose records were forgotten, the request that it was by."""
+    suppressed: dict[int, dict[str, bytes]] = {}
+    for _, details in tombstones(ledger, "to bar forgotten records"):
+        known = suppressed.setdefault(details.generation, {})
+        known.update(dict.fromkeys(details.suppressed, bytes.fromhex(details.request)))
+    found = {}
+    for generation, known in suppressed.items():
+        for name in record_ids if known else ():
+            for keyed in ledger.keyring.keyed_ids(generation, name):
+                if keyed.hex() in known:
+                    found[name] = known[keyed.hex()]
+    return found
+
+
+def tombstones(ledger: Ledger, purpose: str) -> list[tuple[Tombstone, TombstoneDetails]]:
+    """Open all tombstones that count, oldest first; it is logged as a read of them."""
     numbers = [
         leaf.record
         for leaf in ledger.leaves(Tombstone.record_type)
         if ledger.status(leaf.record) == "effective"
     ]
-    suppressed: dict[int, set[str]] = {}
-    for opened in ledger.read_all(numbers, "to bar forgotten records"):
-        if isinstance(opened.payload, TombstoneDetails):
-            known = suppressed.setdefault(opened.payload.generation, set())
-            known.update(opened.payload.suppressed)
-    return {
-        name
-        for generation, known in suppressed.items()
-        if known
-        for name in record_ids
-        if not known.isdisjoint(one.hex() for one in ledger.keyring.keyed_ids(generation, name))
-    }
+    return [
+        (opened.body, opened.payload)
+        for opened in ledger.read_all(numbers, purpose)
+        if isinstance(opened.body, Tombstone) and isinstance(opened.payload, TombstoneDetails)
+    ]
 
 
 def open_entries(ledger: Ledger, purpose: str) -> list[Entry]:

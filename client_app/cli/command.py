@@ -17,8 +17,10 @@ from client_app.cli import (
     keys,
     ledger,
     members,
+    receipt,
     rewards,
     run,
+    unlearn,
     verification,
 )
 from client_app.cli.output import report
@@ -34,6 +36,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("verify")(verification.verify)
 app.command("attest")(attest.attest)
+app.command("receipt")(receipt.receipt)
 app.command("members")(members.members)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
@@ -43,6 +46,7 @@ app.add_typer(rewards.app, name="rewards")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(agent.app, name="agent")
+app.add_typer(unlearn.app, name="unlearn")
 
 
 def _version(wanted: bool) -> None:
@@ -84,6 +88,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from client_app.agent.agent_file import AgentError
     from client_app.cli.local_superlink import SuperLinkError
     from client_app.key_rotation import RotationError
+    from client_app.own_requests import RequestError
     from llm.adapters import AdapterError
     from llm.cached_folder import CacheError
     from llm.model_source import BaseModelError
@@ -104,6 +109,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         ChallengeError,
         DataError,
         RegistryError,
+        RequestError,
         RotationError,
         ArchiveError,
         SettingsError,

@@ -100,7 +100,7 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     # Flower's status alone does not say it, nor does the entry: it may be an earlier attempt's.
     if entry.get("status") != "finished" or status != "finished:completed":
-        reason = display.failure or _last_error(superlink.log) or f"Flower says {status}"
+        reason = display.failure or last_error(superlink.log) or f"Flower says {status}"
         fail(
             f"the run failed: {reason} (log: {folder / 'run.log'}, {superlink.log})",
             2 if reason.startswith("SettingsError") else 1,
@@ -130,7 +130,7 @@ def _wait(superlink: "LocalSuperLink", run_id: int, display: "RunDisplay") -> st
             asked = time.monotonic()
 
 
-def _last_error(log: Path) -> str:
+def last_error(log: Path) -> str:
     """Return the last line of Flower's log that names an error."""
     lines = log.read_text(errors="replace").splitlines()
     errors = [line for line in lines if re.match(r"\s*[\w.]*Error\b.*:", line)]

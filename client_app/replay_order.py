@@ -1,0 +1,101 @@
+"""An order to make rounds again, held against the public chain before anything is done about it."""
+
+from typing import Final
+
+from blockchain.merkle import organization_id
+from blockchain.public_chain import PublicChain
+from blockchain.unlearning_messages import RequestState, UnlearningScope
+from client_app.own_record import OwnRecord
+from client_app.request import CoordinatorError
+from strategies.home import organization_folder
+from strategies.replay_order import ReplayOrder
+from strategies.run_parts import agreed_terms
+from strategies.settings import RunSettings
+from strategies.terms import agreed_config, terms_hash
+
+#: Settings in which a run may differ from the one whose rounds it replaces: the rest was agreed.
+_MAY_DIFFER: Final = {
+    "lineage",
+    "requests",
+    "organizations",
+    "attestors",
+    "ranks",
+    "min-organizations",
+}
+
+
+def check_order(chain: PublicChain, order: ReplayOrder, own: RunSettings) -> None:
+    """Make sure that an order makes an agreed run again, for requests that stand on the chain.
+
+    Parameters
+    ----------
+    chain : PublicChain
+        A connection that can read.
+    order : ReplayOrder
+        What the coordinator sent.
+    own : RunSettings
+        Where and how the organization works.
+
+    Raises
+    ------
+    CoordinatorError
+        If the replaced run's terms on chain are others, a setting differs that may not, an
+        organization is left out that did not ask for it, or a request does not stand.
+    """
+    settings, origin = order.settings_at(own), order.origin_at(own)
+    kept = settings.kept_rounds
+    if kept.replaced is None or order.settings == order.origin:
+        # Nothing is made again: a plan is asked for, or a receipt brought.
+        return
+    on_chain = chain.task(kept.replaced).terms
+    ours = terms_hash(agreed_terms(origin, order.origin_run))
+    if on_chain != ours:
+        raise CoordinatorError(
+            f"the run whose rounds are to be made again has terms 0x{on_chain.hex()} on chain, the "
+            f"order's make 0x{ours.hex()}"
+        )
+    if kept.spans[:-1] != origin.kept_rounds.spans:
+        raise CoordinatorError(
+            f"the order keeps {kept}, expected what the replaced run keeps, and of that run"
+        )
+    before, now = agreed_config(origin), agreed_config(settings)
+    odd = sorted(key for key in now if now[key] != before[key] and key not in _MAY_DIFFER)
+    if odd:
+        raise CoordinatorError(
+            f"{odd[0]} was {before[odd[0]]!r}, the order says {now[odd[0]]!r}: expected the same"
+        )
+    _check_requests(chain, settings, origin)
+
+
+def as_it_worked(settings: RunSettings, organization: str) -> RunSettings:
+    """Return settings with what was the organization's own in the run whose rounds are replaced.
+
+    Whether its agent decides, at which price and on what budget: made again, a round is decided as
+    it was.
+    """
+    replaced = settings.kept_rounds.replaced
+    if replaced is None:
+        return settings
+    folder = organization_folder(settings.home_path, organization)
+    kept = OwnRecord(folder, replaced).own_settings()
+    return RunSettings.from_run_config({**settings.to_run_config(), **kept})
+
+
+def _check_requests(chain: PublicChain, settings: RunSettings, origin: RunSettings) -> None:
+    withdrawn = set()
+    for identifier in settings.request_ids:
+        stored = chain.unlearning.request_of(identifier)
+        if stored is None or stored.state not in (RequestState.OPEN, RequestState.COMPLETED):
+            state = "unknown" if stored is None else stored.state.name.lower()
+            raise CoordinatorError(f"the request 0x{identifier.hex()} is {state}, expected open")
+        if stored.request.scope is UnlearningScope.ORGANIZATION:
+            withdrawn.add(stored.request.organization)
+    names = settings.organization_names
+    if added := set(names) - set(origin.organization_names):
+        raise CoordinatorError(f"{sorted(added)[0]} took no part in the run to be made again")
+    for name in sorted(set(origin.organization_names) - set(names)):
+        if organization_id(name) not in withdrawn:
+            raise CoordinatorError(f"{name} is left out, and did not ask to be forgotten")
+    for name in names:
+        if organization_id(name) in withdrawn:
+            raise CoordinatorError(f"{name} takes part, and asked to be forgotten")

@@ -1,0 +1,237 @@
+"""A run in which nothing new is learned: the open requests to forget are carried out.
+
+For every run under the home that no other one has replaced: what is left undone of an earlier
+attempt is done first, then the requests that are open now, all of them by one replay. What cannot
+be done now is said, and stays open.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from flwr.serverapp import Grid
+
+from blockchain.merkle import organization_id
+from blockchain.unlearning_messages import UnlearningScope
+from blockchain.unlearning_requests import StoredRequest
+from server_app.coordinator import coordinate
+from server_app.ordered_grid import OrderedGrid
+from server_app.receipts import Receipts
+from server_app.replay_plans import Plan, ask_for_plans
+from server_app.replay_settings import changed, replaying, settings_of
+from server_app.roster import RosterError, find_organizations
+from server_app.run_log import RunLog
+from strategies.federated_lora import ReplayRefusedError
+from strategies.open_requests import open_requests
+from strategies.origin import run_of_task
+from strategies.replay_order import ReplayOrder
+from strategies.round_outcome import Entry, RoundOutcome
+from strategies.run_archive import RunArchive, read_json, write_json
+from strategies.run_chain import open_writing_chain
+from strategies.settings import RunSettings, SettingsError
+
+#: Seconds that an organization with an open request has to connect.
+_CONNECT_SECONDS = 60.0
+
+
+def unlearn(settings: RunSettings, grid: Grid) -> None:
+    """Carry out what organizations asked to be forgotten.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such run, or another process carries out requests now.
+    """
+    home = settings.home_path
+    standing = standing_runs(home)
+    if settings.run_name:
+        standing = [archive for archive in standing if archive.name == settings.run_name]
+        if not standing:
+            raise SettingsError(
+                f"run-name: there is no run {settings.run_name!r} under {home} that stands as it is"
+            )
+    try:
+        with FileLock(home / "runs" / "unlearning.lock", timeout=0):
+            for archive in standing:
+                _StandingRun(archive, grid).carry_out()
+    except Timeout as error:
+        raise SettingsError("another process carries out requests to forget now") from error
+
+
+def standing_runs(home: Path) -> list[RunArchive]:
+    """Return the runs that opened a task and that no other run has replaced, oldest first."""
+    found = []
+    for path in (home / "runs").glob("*/run.json"):
+        run = read_json(path)
+        if "task" in run:
+            found.append((str(run.get("started", "")), path.parent.name))
+    standing: dict[bytes, RunArchive] = {}
+    # Runs that replaced rounds of one another all go on from one first task: the newest stands.
+    for _, name in sorted(found):
+        archive = RunArchive(home / "runs" / name)
+        spans = settings_of(archive).kept_rounds.spans
+        root = spans[0].task if spans else bytes.fromhex(archive.read_run()["task"])
+        standing[root] = archive
+    return list(standing.values())
+
+
+class _StandingRun:
+    """One run that stands, and the requests about it."""
+
+    def __init__(self, archive: RunArchive, grid: Grid) -> None:
+        self._archive = archive
+        self._grid = grid
+        self._settings = settings_of(archive)
+        self._task = bytes.fromhex(archive.read_run()["task"])
+        self._log = RunLog(archive.folder / "run.log")
+        self._chain = open_writing_chain(self._settings)
+
+    def carry_out(self) -> None:
+        """Do what is left of an earlier attempt, then what is asked now."""
+        if self._settings.requests and not self._finished_replay():
+            return
+        self._receipts(self._archive).bring_again()
+        asked = self._open_requests()
+        self._log("requests-found", {"open": [one.request.id.hex() for one in asked]})
+        plans = self._plans(asked)
+        affected = []
+        for one in asked:
+            plan = plans.get(one.request.id)
+            if plan is None:
+                continue
+            if plan.rounds:
+                affected.append(one)
+            else:
+                self._receipts(self._archive).nothing_to_forget(one, plan)
+        if affected:
+            self._replay(affected, plans)
+
+    # What is asked
+
+    def _open_requests(self) -> list[StoredRequest]:
+        """Return the open requests about the run and those that it goes on from, oldest first."""
+        tasks = [*(span.task for span in self._settings.kept_rounds.spans), self._task]
+        found = open_requests(self._chain, tasks)
+        return sorted(found, key=lambda one: (one.requested_at, one.request.id))
+
+    def _plans(self, asked: Collection[StoredRequest]) -> dict[bytes, Plan]:
+        """Return, by request, the rounds it is about; of one that nobody can say, nothing."""
+        names = {organization_id(name): name for name in self._settings.organization_names}
+        plans: dict[bytes, Plan] = {}
+        of_records: dict[str, list[bytes]] = {}
+        for one in asked:
+            identifier, name = one.request.id, names.get(one.request.organization)
+            if name is None:
+                self._refuse([identifier], "the organization has no part in the run as it stands")
+            elif one.request.scope is UnlearningScope.ORGANIZATION:
+                plans[identifier] = Plan(self._rounds_with(name), None)
+            else:
+                of_records.setdefault(name, []).append(identifier)
+        return plans | self._planned(of_records)
+
+    def _planned(self, of_records: Mapping[str, list[bytes]]) -> dict[bytes, Plan]:
+        """Ask the organizations about their requests for records."""
+        order = ReplayOrder.of(self._settings, self._settings, self._archive.name)
+        grid = OrderedGrid(self._grid, order)
+        reached = {}
+        for name, identifiers in of_records.items():
+            try:
+                nodes = find_organizations(grid, [name], timeout=_CONNECT_SECONDS)
+                reached[name] = (nodes[name], identifiers)
+            except RosterError as error:
+                self._refuse(identifiers, str(error))
+        answers = ask_for_plans(
+            grid,
+            reached,
+            task=self._task,
+            run=self._archive.name,
+            rounds=self._last_round(),
+            deadline=self._settings.round_deadline,
+            chain=self._chain,
+        )
+        plans = {}
+        for identifier, answer in answers.items():
+            if isinstance(answer, str):
+                self._refuse([identifier], answer)
+            else:
+                plans[identifier] = Plan(answer.plan.rounds, answer)
+        return plans
+
+    def _rounds_with(self, name: str) -> tuple[int, ...]:
+        """Return the logical rounds in which an organization trained, as the manifests say."""
+        return tuple(
+            number
+            for number in range(1, self._last_round() + 1)
+            if any(e.organization == name and e.num_examples for e in self._entries(number))
+        )
+
+    def _entries(self, logical: int) -> tuple[Entry, ...]:
+        kept, archive, number = self._settings.kept_rounds, self._archive, logical
+        if logical <= kept.after:
+            task, number = kept.place_of(logical)
+            archive = run_of_task(archive.home, task)
+        else:
+            number = logical - kept.after
+        return RoundOutcome.from_manifest(archive.manifest(number)).entries
+
+    def _last_round(self) -> int:
+        """Return the last logical round that the run came to."""
+        own = self._archive.last_prepared_round() or 0
+        return min(self._settings.rounds, self._settings.kept_rounds.after + own)
+
+    def _refuse(self, identifiers: Iterable[bytes], reason: str) -> None:
+        """Say why requests are not carried out now; they stay open."""
+        folder = self._archive.folder / "requests"
+        folder.mkdir(exist_ok=True)
+        for identifier in identifiers:
+            self._log("request-not-carried-out", {"request": identifier.hex(), "reason": reason})
+            write_json(folder / f"{identifier.hex()}.json", {"reason": reason})
+
+    # What is done
+
+    def _replay(self, asked: Collection[StoredRequest], plans: Mapping[bytes, Plan]) -> None:
+        """Make all rounds again from the first affected one, by one run for all requests."""
+        names = {organization_id(name): name for name in self._settings.organization_names}
+        identifiers = [one.request.id for one in asked]
+        settings = replaying(
+            self._archive,
+            identifiers,
+            first=min(plans[one].first for one in identifiers),
+            gone=[
+                names[one.request.organization]
+                for one in asked
+                if one.request.scope is UnlearningScope.ORGANIZATION
+            ],
+        )
+        folder = settings.home_path / "runs" / settings.run_name
+        folder.mkdir(parents=True, exist_ok=True)
+        # Before the run's own entry: what it is for is known whenever it is found.
+        write_json(folder / "plans.json", {i.hex(): plans[i].to_json() for i in identifiers})
+        self._log("replay-started", {"run": settings.run_name, "kept": settings.kept_rounds.after})
+        if self._carried_out(settings, identifiers):
+            self._receipts(RunArchive(folder)).complete()
+
+    def _finished_replay(self) -> bool:
+        """Go on with a replay that was cut short, at whatever step; return whether it is done."""
+        finished = self._archive.read_run().get("status") == "finished"
+        if not finished:
+            resumed = changed(self._settings, {"resume": True, "run-name": self._archive.name})
+            finished = self._carried_out(resumed, self._settings.request_ids)
+        if finished:
+            self._receipts(self._archive).complete()
+        return finished
+
+    def _carried_out(self, settings: RunSettings, identifiers: Iterable[bytes]) -> bool:
+        """Carry out a replay; where an organization will not or cannot take part, say so."""
+        replaced = settings.kept_rounds.replaced or bytes(32)
+        origin = run_of_task(settings.home_path, replaced)
+        order = ReplayOrder.of(settings, settings_of(origin), origin.name)
+        try:
+            coordinate(settings, OrderedGrid(self._grid, order))
+        except (ReplayRefusedError, RosterError) as error:
+            self._refuse(identifiers, f"EXACT_REPLAY is refused: {error}")
+            return False
+        return True
+
+    def _receipts(self, archive: RunArchive) -> Receipts:
+        return Receipts(archive, self._chain, self._grid, self._log)

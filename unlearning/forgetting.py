@@ -1,0 +1,250 @@
+"""Unlearning by training: records to forget in, an update of LoRA factors out, to the same bits.
+
+Fast, and without an exact guarantee: how well it forgets is judged against models that never saw
+the records.
+"""
+
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import torch
+
+from llm.adapted_model import adapted
+from llm.adapters import LoraAdapter
+from llm.base_model import BaseModel
+from llm.factors import Arrays
+from llm.keyed_hash import keyed_hash
+from llm.records import Record
+from llm.tokenization import by_length, encode
+from llm.trained_factors import TrainedFactors, TrainedPart
+from llm.training import StepProgress
+from llm.training_steps import (
+    TrainingError,
+    check_step,
+    check_update,
+    clip_gradients,
+    on_threads,
+    optimizer_of,
+)
+from unlearning.batch_gradient import ForgettingBatch, add_gradients
+from unlearning.forgetting_settings import ForgettingSettings
+from unlearning.methods import UnlearningMethod, method_named
+from unlearning.stop_rule import Check, MeasuredRows, StopRule
+
+__all__ = ["Check", "ForgettingResult", "ForgettingSettings", "forget"]
+
+_PURPOSE: Final = "foedus/retain/v1"
+
+
+@dataclass(frozen=True)
+class ForgettingResult:
+    """What unlearning gave.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray of float32
+        The update, under PEFT's names: unlearned minus received, of the trained factors' leading
+        rows and columns only. All zeros where the stop rule held before the first step.
+    stopped : {"reached", "epochs"}
+        Why it ended: the stop rule held, or the last epoch was over and it did not.
+    steps : int
+        Optimizer steps.
+    records : int
+        Records forgotten.
+    truncated : int
+        How many of them were cut to ``max_tokens``.
+    tokens : int
+        Tokens read forwards and backwards, of records to forget and to keep, without padding.
+    reference_tokens : int
+        Tokens read forwards for the reference: each record to forget once.
+    check_tokens : int
+        Tokens read forwards for the checks; the first one's records to forget are the reference.
+    losses : tuple of float
+        The method's loss at each step, nats.
+    gradient_norms : tuple of float
+        Norm of each step's gradient before clipping.
+    checks : tuple of Check
+        Before the first step, then every ``check_every`` steps where there is a hold-out set, and
+        after the last step.
+    seconds : float
+        Wall time.
+    threads : int
+        Processor threads used.
+    """
+
+    arrays: Arrays
+    stopped: Literal["reached", "epochs"]
+    steps: int
+    records: int
+    truncated: int
+    tokens: int
+    reference_tokens: int
+    check_tokens: int
+    losses: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+    checks: tuple[Check, ...]
+    seconds: float
+    threads: int
+
+
+def forget(
+    base: BaseModel,
+    adapter: LoraAdapter,
+    part: TrainedPart,
+    forget_set: Sequence[Record],
+    retain_set: Sequence[Record],
+    settings: ForgettingSettings,
+    *,
+    seed: int,
+    hold_out_set: Sequence[Record] | None = None,
+    progress: StepProgress | None = None,
+) -> ForgettingResult:
+    """Unlearn records in a part of an adapter.
+
+    It stops at the first check at which the mean loss of the records to forget is at or above
+    that of the hold-out set under the same adapter. A model that never saw them would find them
+    about as likely as those; pushing on would mark them as forgotten. The order of the records,
+    and which ones are kept beside them, come from keyed hashes of the seed. On one machine and
+    number of threads equal inputs give equal bits.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The frozen base; unchanged afterwards.
+    adapter : LoraAdapter
+        The received adapter, which learned the records; not modified. It is also the reference.
+    part : TrainedPart
+        What of it is trained.
+    forget_set : sequence of Record
+        What to forget; the order does not matter.
+    retain_set : sequence of Record
+        What to keep; the order does not matter. As many as there are records to forget are drawn
+        for each step. May be empty where the method needs none.
+    settings : ForgettingSettings
+        How.
+    seed : int
+        Another one gives another order and another draw.
+    hold_out_set : sequence of Record, optional
+        The organization's records of the same kind that nobody trained on, for the stop rule;
+        without them all epochs are done.
+    progress : callable, optional
+        Called after every step with (steps done, steps at most, the method's loss in nats).
+
+    Returns
+    -------
+    ForgettingResult
+        The update and how it came about.
+
+    Raises
+    ------
+    TrainingError
+        If there is nothing to forget, or nothing to keep where the method needs it; an id repeats
+        or lies in two of the sets; a loss or gradient is not finite; or a factor did not move.
+    TokenizationError, AdapterError
+        If a record cannot be encoded, or the adapter does not fit the base.
+    """
+    started = time.perf_counter()
+    method = _method(settings)
+    hold_out = hold_out_set or ()
+    _check_sets(method, forget=forget_set, retain=retain_set, hold_out=hold_out)
+    encoded = encode(forget_set, base.tokenizer, max_tokens=settings.max_tokens)
+    factors = TrainedFactors(adapter, part, base.compute_dtype, base.device)
+    optimizer = optimizer_of(factors, settings.learning_rate)
+    batches = [
+        batch
+        for epoch in range(settings.epochs)
+        for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+    ]
+    to_forget = MeasuredRows(encoded, base)
+    never_seen = (
+        MeasuredRows(encode(hold_out, base.tokenizer, max_tokens=settings.max_tokens), base)
+        if hold_out
+        else None
+    )
+    rule = StopRule(to_forget, never_seen, every=settings.check_every)
+    losses: list[float] = []
+    norms: list[float] = []
+    tokens = 0
+    with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
+        # The adapter is on the model as it was received: these losses are the reference.
+        reference = rule.check(model, step=0)
+        for step, to_push in enumerate(batches, start=1):
+            if rule.reached:
+                break
+            kept = _drawn(retain_set, len(to_push), seed, step) if method.needs_retain else []
+            batch = ForgettingBatch(
+                forget=to_push,
+                retain=sorted(
+                    encode(kept, base.tokenizer, max_tokens=settings.max_tokens),
+                    key=lambda record: (record.tokens, record.id),
+                ),
+                reference=[reference[record.id] for record in to_push],
+            )
+            optimizer.zero_grad()
+            loss = add_gradients(model, base, factors, method, batch, settings)
+            norm = factors.gradient_norm()
+            check_step(step, len(batches), loss, norm)
+            clip_gradients(factors, norm, settings.max_gradient_norm)
+            optimizer.step()
+            losses.append(loss)
+            norms.append(norm)
+            tokens += batch.tokens
+            if rule.is_due(step, len(batches)):
+                with torch.no_grad():
+                    model.put(factors.assemble())
+                rule.check(model, step)
+            if progress is not None:
+                progress(step, len(batches), loss)
+    update = factors.update()
+    if losses:
+        check_update(update)
+    return ForgettingResult(
+        arrays=update,
+        stopped="reached" if rule.reached else "epochs",
+        steps=len(losses),
+        records=len(encoded),
+        truncated=sum(record.truncated for record in encoded),
+        tokens=tokens,
+        reference_tokens=to_forget.tokens,
+        check_tokens=rule.tokens - to_forget.tokens,
+        losses=tuple(losses),
+        gradient_norms=tuple(norms),
+        checks=tuple(rule.checks),
+        seconds=time.perf_counter() - started,
+        threads=threads,
+    )
+
+
+def _method(settings: ForgettingSettings) -> UnlearningMethod:
+    method = method_named(settings.method)(
+        gamma=settings.gamma, retain_weight=settings.retain_weight
+    )
+    return method if settings.beta is None else replace(method, beta=settings.beta)
+
+
+def _check_sets(method: UnlearningMethod, **sets: Sequence[Record]) -> None:
+    if not sets["forget"]:
+        raise TrainingError("no records to forget: expected at least one")
+    if method.needs_retain and not sets["retain"]:
+        raise TrainingError(
+            f"no records to keep: {method.name} needs some (or a retain weight of 0)"
+        )
+    set_of: dict[str, str] = {}
+    for name, records in sets.items():
+        for record in records:
+            if record.id in set_of:
+                raise TrainingError(
+                    f"record {record.id} is in the {set_of[record.id]} set and in the "
+                    f"{name.replace('_', '-')} set: expected each record once"
+                )
+            set_of[record.id] = name
+
+
+def _drawn(records: Sequence[Record], count: int, seed: int, step: int) -> list[Record]:
+    """Return the records whose keyed hash at a step is smallest."""
+    # A seed has 64 bits without a sign, more than an integer of a keyed hash.
+    ranked = ((keyed_hash(b"", _PURPOSE, str(seed), step, r.id), r.id, r) for r in records)
+    return [record for _, _, record in heapq.nsmallest(count, ranked)]
