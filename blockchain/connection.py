@@ -44,6 +44,10 @@ def connect_node(settings: ChainSettings) -> Web3:
             backoff_factor=0.1,
             method_allowlist=_RETRIED,
         ),
+        # web3 asks for it before every call; a connection serves one chain for as long as it lasts.
+        cache_allowed_requests=True,
+        cacheable_requests={"eth_chainId"},
+        request_cache_validation_threshold=None,
     )
     node = Web3(provider)
     try:

@@ -310,6 +310,11 @@ class Organization:
                 self._anchor(ledger, record)
         ledger_seconds = time.monotonic() - started
         data = self._data()
+        closed = protocol.header_record(
+            {"organization": self.name, "round": request.round, "domain": data.domain}
+        )
+        if not request.evaluated:
+            return RecordDict({protocol.HEADER: closed, protocol.METRICS: MetricRecord({})})
         base = self._base()
         started = time.monotonic()
         adapter = adapter_at_scale(request.adapter, self._settings)
@@ -326,18 +331,7 @@ class Organization:
             "ledger-seconds": ledger_seconds,
         }
         record.closed(request.round, metrics)
-        return RecordDict(
-            {
-                protocol.HEADER: protocol.header_record(
-                    {
-                        "organization": self.name,
-                        "round": request.round,
-                        "domain": data.domain,
-                    }
-                ),
-                protocol.METRICS: MetricRecord({**metrics}),
-            }
-        )
+        return RecordDict({protocol.HEADER: closed, protocol.METRICS: MetricRecord({**metrics})})
 
     # Parts
 

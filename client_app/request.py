@@ -57,6 +57,8 @@ class Request:
         What is owed for our last reply.
     rewards : tuple of RewardStatement
         What the sealed rounds say that we have earned.
+    evaluated : bool
+        Of a closing message: whether the adapter is to be evaluated.
     """
 
     task: bytes
@@ -66,6 +68,7 @@ class Request:
     adapter: Arrays
     receipt: RoundReceipt | None
     rewards: tuple[RewardStatement, ...]
+    evaluated: bool = True
 
 
 def read_request(content: RecordDict, organization: str, settings: RunSettings) -> Request:
@@ -102,6 +105,7 @@ def read_request(content: RecordDict, organization: str, settings: RunSettings) 
         adapter=adapter,
         receipt=RoundReceipt.from_header(header),
         rewards=_rewards(header),
+        evaluated=protocol.UNEVALUATED not in header,
     )
 
 

@@ -33,9 +33,22 @@ class Closing:
 
 
 def close_run(
-    grid: Grid, strategy: FederatedLora, log: RunLog, *, timeout: float
+    grid: Grid, strategy: FederatedLora, log: RunLog, *, timeout: float, evaluated: bool = True
 ) -> dict[str, Closing]:
     """Send the closing message and return what came back, by organization.
+
+    Parameters
+    ----------
+    grid : Grid
+        The connection.
+    strategy : FederatedLora
+        The run's.
+    log : RunLog
+        Told of every event.
+    timeout : float
+        Seconds to wait.
+    evaluated : bool
+        Whether the adapter is evaluated: not where another run takes this one's place at once.
 
     One that does not answer, or not in order, is named in the log and left out.
 
@@ -44,7 +57,7 @@ def close_run(
     ClosingError
         If nobody answers: a run without a single evaluation has no result.
     """
-    messages = strategy.closing_messages()
+    messages = strategy.closing_messages(evaluated=evaluated)
     replies = {
         reply.metadata.reply_to_message_id: reply
         for reply in grid.send_and_receive(messages, timeout=timeout)

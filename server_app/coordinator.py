@@ -147,12 +147,18 @@ def _run(
 
     rounds_left = settings.own_rounds - done
     if rounds_left > 0:
-        strategy.start(
-            grid=grid,
-            initial_arrays=protocol.array_record(strategy.adapter_arrays()),
-            num_rounds=rounds_left,
-            timeout=settings.round_deadline,
-        )
+        try:
+            strategy.start(
+                grid=grid,
+                initial_arrays=protocol.array_record(strategy.adapter_arrays()),
+                num_rounds=rounds_left,
+                timeout=settings.round_deadline,
+            )
+        except StoppedForRequestsError:
+            # What the rounds so far have earned is sealed and told, whatever takes their place.
+            strategy.close_rewards(grid)
+            close_run(grid, strategy, log, timeout=settings.round_deadline, evaluated=False)
+            raise
     strategy.close_rewards(grid)
     closings = close_run(grid, strategy, log, timeout=settings.round_deadline)
     summary = summarize(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -270,13 +271,24 @@ class FederatedLora(Strategy):
         """Return the global adapter under its PEFT names."""
         return self._progress.adapter_arrays()
 
-    def closing_messages(self) -> list[Message]:
-        """Return the messages that end the run: the last receipts and the final adapter."""
+    def closing_messages(self, *, evaluated: bool = True) -> list[Message]:
+        """Return the messages that end the run: the last receipts and the final adapter.
+
+        Parameters
+        ----------
+        evaluated : bool
+            Whether organizations evaluate the adapter: not one that another run replaces at once.
+        """
         adapter = self.adapter_arrays()
         travelling = protocol.array_record(self._progress.travelling_arrays(adapter))
         return [
             self._message(
-                p, protocol.CLOSING, self._progress.parent_round, travelling, hash_arrays(adapter)
+                p,
+                protocol.CLOSING,
+                self._progress.parent_round,
+                travelling,
+                hash_arrays(adapter),
+                {} if evaluated else {protocol.UNEVALUATED: True},
             )
             for p in self._participants
         ]
@@ -297,6 +309,7 @@ class FederatedLora(Strategy):
         round_number: int,
         travelling: ArrayRecord,
         adapter_hash: bytes,
+        more: Mapping[str, Any] | None = None,
     ) -> Message:
         receipt = self._progress.receipts.get(participant.organization)
         header = protocol.header_record(
@@ -311,6 +324,7 @@ class FederatedLora(Strategy):
                     self._progress.reward_statements(participant.organization)
                 ),
                 **(receipt.to_header() if receipt else {}),
+                **(more or {}),
             }
         )
         return Message(

@@ -52,6 +52,9 @@ ORGANIZATIONS = "organizations"
 #: Entry of a header: `strategies.reward_statement.write_statements`.
 REWARDS = "rewards"
 
+#: Entry of a closing message's header: nothing is to be evaluated.
+UNEVALUATED = "unevaluated"
+
 T = TypeVar("T")
 
 #: Serialization of an entry that is a whole safetensors file.

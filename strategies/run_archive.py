@@ -15,6 +15,10 @@
             seal.json            the transaction, once its receipt was checked
             attestation.json     scores and signatures of the attestors, then their transaction
         summary.json             the result, once the run has ended
+        purged.json              what was deleted for requests to forget (`strategies.purging`)
+        plans.json               of a run that makes rounds again: which, and for which requests
+        requests/<id>.json       why a request could not be carried out, last
+        receipts/<id>.json       of requests that were
 
 A round's folder is complete before its seal is sent; ``seal.json`` follows the receipt. A killed
 run therefore finds a round either absent (it is run again, to the same bits), prepared (it is

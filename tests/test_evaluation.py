@@ -11,12 +11,11 @@ import llm.evaluation as evaluation_module
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel, load_base_model
 from llm.embedded_data import embedded_organization
-from llm.embedded_model import embedded_model_path
 from llm.evaluation import EvaluationError, evaluate, general_text_loss
 from llm.factors import B_SUFFIX
 from llm.model_source import BaseModelSettings
 from llm.records import Message, Record
-from tests.real_model import application_cache
+from tests.real_model import application_cache, real_base
 from tests.tiny_model import build_tiny_model, labelled_records, start_adapter
 
 RECORDS = labelled_records(15)
@@ -175,12 +174,10 @@ def test_an_adapter_that_blows_up_is_named_by_record(base: BaseModel) -> None:
 
 
 @pytest.mark.real
-def test_the_real_model_is_better_than_chance_and_reads_general_text(tmp_path: Path) -> None:
-    cache = application_cache()
-    settings = BaseModelSettings(model=str(embedded_model_path(cache)))
-    base = load_base_model(settings, cache)
-    data = embedded_organization("microblog", cache)
-    evaluation = evaluate(base, data.test[:100])
+def test_the_real_model_is_better_than_chance_and_reads_general_text() -> None:
+    base = real_base()
+    data = embedded_organization("microblog", application_cache())
+    evaluation = evaluate(base, data.test[:40])
     assert evaluation.accuracy is not None
     assert evaluation.accuracy > 0.6
     assert 2.0 < general_text_loss(base) < 4.5

@@ -17,6 +17,7 @@ from strategies.settings import RunSettings
 from tests.chain_samples import free_port
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
+from tests.real_model import application_cache
 from tests.tiny_model import build_tiny_model
 from tests.whole_federation import DirectGrid, federation_settings, run_federation, write_data
 from unlearning.receipt import read_receipt
@@ -29,9 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("flower_task"),
 ]
 
-ORGANIZATIONS = ("east", "north", "south")
-ROUNDS = 3
-
 
 class Home:
     """A home with one run in it, its chain, and what is asked of it."""
@@ -39,7 +37,10 @@ class Home:
     def __init__(self, settings, foedus):
         self.settings = settings
         self._foedus = foedus
-        self.first = run_federation(settings)
+
+    def train(self, passes=lambda _: True):
+        self.first = run_federation(self.settings, passes)
+        return self
 
     @property
     def now(self):
@@ -81,9 +82,9 @@ class Home:
 
 
 def states(home, archive):
-    kept = RunSettings.from_run_config(archive.read_settings()).kept_rounds
-    found = {}
-    for number in range(1, ROUNDS + 1):
+    settings = RunSettings.from_run_config(archive.read_settings())
+    kept, found = settings.kept_rounds, {}
+    for number in range(1, settings.rounds + 1):
         of, own = archive, number - kept.after
         if number <= kept.after:
             task, own = kept.place_of(number)
@@ -99,14 +100,15 @@ def runs(home):
 
 
 def draws(settings, organization):
-    """The ids drawn in each round."""
+    """The ids drawn in each round, and all that could have been."""
     rows = load_own_data(settings, organization, cache_folder(settings.home_path)).train
-    return {
-        number: {
-            record.id for record in draw(rows, 16, seed=42, round=number, organization=organization)
-        }
-        for number in range(1, ROUNDS + 1)
-    }, {record.id for record in rows}
+    count, seed = settings.records_per_round, settings.seed
+    drawn = {
+        number: draw(rows, count, seed=seed, round=number, organization=organization)
+        for number in range(1, settings.rounds + 1)
+    }
+    ids = {number: {record.id for record in records} for number, records in drawn.items()}
+    return ids, {record.id for record in rows}
 
 
 def drawn_first_in(settings, organization, number):
@@ -121,6 +123,20 @@ def model(tmp_path_factory):
     return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
+#: What a run of the embedded model on two organizations' few records takes.
+REAL = {
+    "quantization": "nf4",
+    "rank": 8,
+    "rounds": 2,
+    "organizations": "east,north",
+    "attestors": "east",
+    "records_per_round": 6,
+    "batch_size": 4,
+    "validation_records": 0,
+    "public_validation_records": 2,
+}
+
+
 @pytest.fixture
 def home(model, tmp_path, foedus, request):
     """A home whose organizations take part always, or as their agents decide."""
@@ -130,7 +146,7 @@ def home(model, tmp_path, foedus, request):
         model,
         data,
         chain_port=free_port(),
-        participation=getattr(request, "param", "always"),
+        **getattr(request, "param", {}),
     )
     try:
         yield Home(settings, foedus)
@@ -138,9 +154,23 @@ def home(model, tmp_path, foedus, request):
         ManagedNode(settings.home_path).stop()
 
 
-def never_there(home, model, tmp_path, without, **changes):
+@pytest.fixture
+def real_home(tmp_path, foedus, monkeypatch):
+    """A home of the embedded model, with the application's cache."""
+    monkeypatch.setenv("FOEDUS_CACHE", str(application_cache()))
+    data = write_data(tmp_path / "data", rows=24)
+    settings = federation_settings(
+        tmp_path / "home", "embedded", data, chain_port=free_port(), **REAL
+    )
+    try:
+        yield Home(settings, foedus)
+    finally:
+        ManagedNode(settings.home_path).stop()
+
+
+def never_there(home, model, tmp_path, without, rows=60, **changes):
     """The states of another run, in a home of its own, whose data never held some records."""
-    data = write_data(tmp_path / "data-without", without)
+    data = write_data(tmp_path / "data-without", without, rows=rows)
     settings = federation_settings(
         tmp_path / "without",
         model,
@@ -172,11 +202,10 @@ def without(organization):
 def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_there(
     home, model, tmp_path
 ):
-    settings, before = home.settings, home.states()
+    settings, before = home.settings, home.train().states()
     late = drawn_first_in(settings, "east", 3)
     middle = drawn_first_in(settings, "north", 2)
     early = drawn_first_in(settings, "east", 1)
-    other = drawn_first_in(settings, "south", 2)
     drawn, everything = draws(settings, "east")
     unused = min(everything - set().union(*drawn.values()))
 
@@ -203,19 +232,21 @@ def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_the
     assert [number for number in before if before[number] != after[number]] == [3]
     assert home.receipt(request).evidence.rounds == [3]
 
-    # A round in the middle, then two requests at once, one of them back to the first round.
+    # A round in the middle, then two requests at once: back to the first round, and a whole
+    # organization.
     request = home.ask("--org", "north", "--records", middle)
     home.carry_out()
     assert home.now.name == "treaty-unlearned-2"
     assert [number for number in after if after[number] != home.states()[number]] == [2, 3]
     both = [
         home.ask("--org", "east", "--records", early),
-        home.ask("--org", "south", "--records", other),
+        home.ask("--org", "south", "--withdraw", "--yes"),
     ]
     home.carry_out()
     assert [home.state(one) for one in both] == [RequestState.COMPLETED] * 2
-    left_out = {"east": [unused, late, early], "north": [middle], "south": [other]}
-    assert home.states() == never_there(home, model, tmp_path, left_out)
+    left_out = {"east": [unused, late, early], "north": [middle]}
+    expected = never_there(home, model, tmp_path, left_out, organizations="east,north")
+    assert home.states() == expected
 
     for one in (request, *both):
         receipt = home.receipt(one)
@@ -235,21 +266,43 @@ def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_the
     assert list((home.first.folder / "updates").iterdir()) == []
 
 
-@pytest.mark.parametrize("home", ["learn"], indirect=True)
-def test_agents_decide_as_if_records_and_then_an_organization_had_never_been_there(
+@pytest.mark.parametrize(
+    "home",
+    [{"participation": "learn", "organizations": "east,north", "attestors": "east"}],
+    indirect=True,
+    ids=["agents"],
+)
+def test_a_run_stops_for_a_request_and_agents_decide_as_if_the_record_had_never_been_there(
     home, model, tmp_path
 ):
-    record = drawn_first_in(home.settings, "east", 2)
-    home.ask("--org", "east", "--records", record)
-    home.carry_out()
-    for name in ORGANIZATIONS:
+    record, asked = drawn_first_in(home.settings, "east", 2), []
+
+    def ask_in_round_two(message):
+        """East has trained its second round, north is about to."""
+        metadata, header = message.metadata, message.content.config_records["header"]
+        second = (metadata.message_type, metadata.group_id) == ("train", "2")
+        if second and header["organization"] == "north" and not asked:
+            asked.append(home.ask("--org", "east", "--records", record))
+        return True
+
+    home.train(ask_in_round_two)
+    assert home.state(asked[0]) is RequestState.COMPLETED
+    run = home.first.read_run()
+    assert (run["status"], run["by"]) == ("replaced", home.now.name)
+    assert (home.first.last_prepared_round(), home.now.read_run()["status"]) == (2, "finished")
+    changes = {"organizations": "east,north", "attestors": "east"}
+    assert home.states() == never_there(home, model, tmp_path, {"east": [record]}, **changes)
+    for name in ("east", "north"):
         status, out, err = home.foedus("agent", "verify", "--org", name)
         assert status == 0, out + err
-    request = home.ask("--org", "south", "--withdraw", "--yes")
-    home.carry_out()
-    assert home.state(request) is RequestState.COMPLETED
-    check_receipt(home.receipt(request), home.chain)
-    expected = never_there(home, model, tmp_path, {"east": [record]}, organizations="east,north")
-    assert home.states() == expected
-    for archive in runs(home.settings.home_path):
-        assert home.failed(archive) == []
+
+
+def test_on_the_real_model_a_forgotten_record_is_as_if_it_had_never_been_there(real_home, tmp_path):
+    record = drawn_first_in(real_home.settings, "east", 2)
+    before = real_home.train().states()
+    request = real_home.ask("--org", "east", "--records", record)
+    real_home.carry_out()
+    assert real_home.state(request) is RequestState.COMPLETED
+    assert [n for n in before if before[n] != real_home.states()[n]] == [2]
+    expected = never_there(real_home, "embedded", tmp_path, {"east": [record]}, rows=24, **REAL)
+    assert real_home.states() == expected

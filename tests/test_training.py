@@ -12,14 +12,13 @@ from safetensors.numpy import load_file
 
 from llm.adapters import AdapterError, LoraAdapter
 from llm.base_model import BaseModel, load_base_model
-from llm.embedded_model import embedded_model_path
 from llm.factors import A_SUFFIX, B_SUFFIX
 from llm.model_source import BaseModelSettings
 from llm.records import Message, Record
 from llm.tokenization import TokenizationError
 from llm.training import TrainedPart, TrainingError, TrainingResult, train, training_seed
 from llm.training_settings import TrainingSettings
-from tests.real_model import application_cache
+from tests.real_model import real_base
 from tests.tiny_model import build_tiny_model, labelled_records, start_adapter
 
 RECORDS = labelled_records(20)
@@ -38,8 +37,8 @@ def base(folder: Path) -> BaseModel:
 
 
 @pytest.fixture(scope="module")
-def real_model() -> Path:
-    return embedded_model_path(application_cache())
+def real_training() -> TrainingResult:
+    return train_briefly(real_base())
 
 
 def run(
@@ -86,48 +85,48 @@ from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[1]))
 from safetensors.numpy import save_file
-from tests.test_training import train_real
-save_file(train_real(Path(sys.argv[2])).arrays, sys.argv[3])
+from llm.base_model import load_base_model
+from llm.model_source import BaseModelSettings
+from tests.test_training import train_briefly
+model = Path(sys.argv[2])
+base = load_base_model(BaseModelSettings(model=str(model)), model)
+save_file(train_briefly(base).arrays, sys.argv[3])
 """
 
 
-def train_real(model: Path) -> TrainingResult:
+def train_briefly(base: BaseModel) -> TrainingResult:
     """Three steps of a 4-bit model in this process, on one thread whatever it is set to."""
-    base = load_base_model(BaseModelSettings(model=str(model)), model)
-    settings = TrainingSettings(batch_size=8, warmup_steps=1, threads=1)
+    settings = TrainingSettings(batch_size=4, warmup_steps=1, threads=1)
     part = TrainedPart(train_a=True, train_b=True, rank=16)
-    return train(base, RECORDS, start_adapter(base, rank=16), part, settings, seed=1)
+    return train(base, RECORDS[:12], start_adapter(base, rank=16), part, settings, seed=1)
 
 
-def trained_elsewhere(model: Path, threads: int, folder: Path) -> dict[str, np.ndarray]:
-    file = folder / f"{threads}.safetensors"
+def assert_same_bits_elsewhere(here: TrainingResult, base: BaseModel, folder: Path) -> None:
+    """Train in a process of its own as well, which is set to another number of threads."""
+    threads = 2 if torch.get_num_threads() == 1 else 1
+    file = folder / "elsewhere.safetensors"
     subprocess.run(
-        [sys.executable, "-c", _CHILD, str(threads), str(model), str(file)],
+        [sys.executable, "-c", _CHILD, str(threads), str(base.path), str(file)],
         check=True,
         cwd=Path(__file__).parents[1],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )
-    return load_file(file)
-
-
-def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    assert one.keys() == other.keys()
-    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    there = load_file(file)
+    assert here.arrays.keys() == there.keys()
+    assert all(here.arrays[name].tobytes() == there[name].tobytes() for name in there)
 
 
 def test_two_processes_set_to_one_and_two_threads_give_the_bits_of_the_number_named(
-    folder: Path, tmp_path: Path
+    base: BaseModel, tmp_path: Path
 ) -> None:
-    assert_same_bits(trained_elsewhere(folder, 1, tmp_path), trained_elsewhere(folder, 2, tmp_path))
+    assert_same_bits_elsewhere(train_briefly(base), base, tmp_path)
 
 
 @pytest.mark.real
 def test_the_real_model_trains_to_the_same_bits_in_two_processes(
-    real_model: Path, tmp_path: Path
+    real_training: TrainingResult, tmp_path: Path
 ) -> None:
-    assert_same_bits(
-        trained_elsewhere(real_model, 1, tmp_path), trained_elsewhere(real_model, 2, tmp_path)
-    )
+    assert_same_bits_elsewhere(real_training, real_base(), tmp_path)
 
 
 def test_the_number_of_threads_is_as_named_and_afterwards_as_it_was(base: BaseModel) -> None:
@@ -139,9 +138,8 @@ def test_the_number_of_threads_is_as_named_and_afterwards_as_it_was(base: BaseMo
 
 
 @pytest.mark.real
-def test_the_real_model_learns_in_a_few_steps(real_model: Path) -> None:
-    result = train_real(real_model)
-    assert result.last_loss < 0.5 * result.first_loss
+def test_the_real_model_learns_in_a_few_steps(real_training: TrainingResult) -> None:
+    assert real_training.last_loss < 0.5 * real_training.first_loss
 
 
 @pytest.mark.parametrize("trained", ["a", "b", "both"])

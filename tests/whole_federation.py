@@ -14,7 +14,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from client_app.app import app
-from server_app.coordinator import coordinate
+from server_app.training import train
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
 from tests.flower_messages import reply_to, sent
@@ -75,15 +75,15 @@ class DirectGrid(Grid):
         raise NotImplementedError
 
 
-def federation_settings(home: Path, model: Path, data: Path, **changes: Any) -> RunSettings:
+def federation_settings(home: Path, model: Path | str, data: Path, **changes: Any) -> RunSettings:
     """Settings of three small organizations on the tiny model.
 
     Parameters
     ----------
     home : Path
         The run's home.
-    model : Path
-        The tiny model's folder.
+    model : Path or str
+        The tiny model's folder, or `embedded`.
     data : Path
         Folder of their data: see `write_data`.
     **changes
@@ -116,14 +116,16 @@ def federation_settings(home: Path, model: Path, data: Path, **changes: Any) -> 
     return RunSettings.from_run_config({**config, **named})
 
 
-def write_data(folder: Path, without: Mapping[str, Iterable[str]] | None = None) -> Path:
+def write_data(
+    folder: Path, without: Mapping[str, Iterable[str]] | None = None, rows: int = 60
+) -> Path:
     """Write each organization's reviews, and the public ones; less the records left out by id."""
     folder.mkdir(parents=True, exist_ok=True)
     words = ("warm", "dull", "wise", "loud", "funny", "long")
-    for name, rows in (("east", 60), ("north", 60), ("south", 60), ("public", 8)):
+    for name, count in (("east", rows), ("north", rows), ("south", rows), ("public", 8)):
         left_out = set((without or {}).get(name, ()))
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            for number in range(rows):
+            for number in range(count):
                 identifier = f"{name}-{number}"
                 if identifier not in left_out:
                     text = f"a {words[number % 6]} film of the {name}, number {number}"
@@ -134,6 +136,6 @@ def write_data(folder: Path, without: Mapping[str, Iterable[str]] | None = None)
 
 
 def run_federation(settings: RunSettings, passes: Passes = lambda _: True) -> RunArchive:
-    """Carry out a run, and return its folder."""
-    coordinate(settings, DirectGrid(settings, passes))
+    """Carry out a run, and what is asked meanwhile; return its folder."""
+    train(settings, DirectGrid(settings, passes))
     return RunArchive(settings.home_path / "runs" / settings.run_name)

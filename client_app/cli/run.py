@@ -98,6 +98,10 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
         with RunDisplay(settings, folder, progress_console) as display:
             status = _wait(superlink, run_id, display)
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    while entry.get("status") == "replaced":
+        # Requests to forget came in between: the run that took its place went on to the end.
+        folder = folder.parent / str(entry["by"])
+        entry = read_json(folder / "run.json")
     # Flower's status alone does not say it, nor does the entry: it may be an earlier attempt's.
     if entry.get("status") != "finished" or status != "finished:completed":
         reason = display.failure or last_error(superlink.log) or f"Flower says {status}"
