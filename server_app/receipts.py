@@ -20,7 +20,7 @@ from blockchain.unlearning_messages import Completion, RequestState
 from blockchain.unlearning_requests import StoredRequest
 from server_app.ordered_grid import OrderedGrid
 from server_app.replay_plans import Plan
-from server_app.replay_settings import settings_of
+from server_app.replay_settings import root_of, runs_with_tasks, settings_of
 from server_app.roster import RosterError, find_organizations
 from server_app.run_log import RunLog
 from strategies import protocol
@@ -217,17 +217,12 @@ class Receipts:
 
     def _purge(self, first: int) -> list[Purged]:
         """Delete, of every run that a replay has replaced, the rounds from one on."""
-        kept, done = self._settings.kept_rounds, []
-        root = kept.spans[0].task.hex()
-        for path in sorted((self._archive.home / "runs").glob("*/run.json")):
-            archive = RunArchive(path.parent)
-            run = archive.read_run()
-            if run.get("task") in (None, self._task.hex()):
-                continue
-            spans = settings_of(archive).kept_rounds
-            if run["task"] == root or (spans.spans and spans.spans[0].task.hex() == root):
+        root, done = root_of(self._settings, self._task), []
+        for archive, settings, task in runs_with_tasks(self._archive.home):
+            if task != self._task and root_of(settings, task) == root:
                 # The state that a run starts from is that of the last round it kept.
-                done.append(self._purged(archive, max(0, first - spans.after)))
+                number = max(0, first - settings.kept_rounds.after)
+                done.append(self._purged(archive, number))
         return done
 
     def _purged(self, archive: RunArchive, number: int) -> Purged:

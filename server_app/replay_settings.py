@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from strategies.origin import run_of_task
-from strategies.run_archive import RunArchive
-from strategies.settings import RunSettings
+from strategies.run_archive import ArchiveError, RunArchive
+from strategies.settings import RunSettings, SettingsError
 
 _SUFFIX: Final = re.compile(r"-unlearned-\d+$")
 
@@ -16,6 +16,34 @@ def settings_of(archive: RunArchive) -> RunSettings:
     """Return a run's settings, where it lies now."""
     kept = {**archive.read_settings(), "home": str(archive.home), "resume": False}
     return RunSettings.from_run_config(kept)
+
+
+def runs_with_tasks(home: Path) -> list[tuple[RunArchive, RunSettings, bytes]]:
+    """Return every run under a home that opened a task, with its settings and the task, by age.
+
+    What another version wrote, and this one cannot read, is none that it could carry on.
+    """
+    found = []
+    for path in (home / "runs").glob("*/run.json"):
+        archive = RunArchive(path.parent)
+        try:
+            run, settings = archive.read_run(), settings_of(archive)
+        except (ArchiveError, SettingsError):
+            continue
+        if "task" in run:
+            key = (str(run.get("started", "")), archive.name)
+            found.append((key, archive, settings, bytes.fromhex(str(run["task"]))))
+    return [(archive, settings, task) for _, archive, settings, task in sorted(found, key=_age)]
+
+
+def _age(found: tuple[tuple[str, str], RunArchive, RunSettings, bytes]) -> tuple[str, str]:
+    return found[0]
+
+
+def root_of(settings: RunSettings, task: bytes) -> bytes:
+    """Return the first task that a run goes on from; its own where it begins by itself."""
+    spans = settings.kept_rounds.spans
+    return spans[0].task if spans else task
 
 
 def changed(settings: RunSettings, changes: Mapping[str, Any]) -> RunSettings:

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from flwr.serverapp import Grid
 
+from blockchain.errors import ChainError
 from blockchain.merkle import organization_id
 from blockchain.unlearning_messages import UnlearningScope
 from blockchain.unlearning_requests import StoredRequest
@@ -18,7 +19,13 @@ from server_app.coordinator import coordinate
 from server_app.ordered_grid import OrderedGrid
 from server_app.receipts import Receipts
 from server_app.replay_plans import Plan, ask_for_plans
-from server_app.replay_settings import changed, replaying, settings_of
+from server_app.replay_settings import (
+    changed,
+    replaying,
+    root_of,
+    runs_with_tasks,
+    settings_of,
+)
 from server_app.roster import RosterError, find_organizations
 from server_app.run_log import RunLog
 from strategies.federated_lora import ReplayRefusedError
@@ -26,7 +33,7 @@ from strategies.open_requests import open_requests
 from strategies.origin import run_of_task
 from strategies.replay_order import ReplayOrder
 from strategies.round_outcome import Entry, RoundOutcome
-from strategies.run_archive import RunArchive, read_json, write_json
+from strategies.run_archive import RunArchive, write_json
 from strategies.run_chain import open_writing_chain
 from strategies.settings import RunSettings, SettingsError
 
@@ -52,26 +59,31 @@ def unlearn(settings: RunSettings, grid: Grid) -> None:
             )
     try:
         with FileLock(home / "runs" / "unlearning.lock", timeout=0):
-            for archive in standing:
-                _StandingRun(archive, grid).carry_out()
+            _carry_out_all(standing, grid)
     except Timeout as error:
         raise SettingsError("another process carries out requests to forget now") from error
 
 
+def _carry_out_all(standing: Collection[RunArchive], grid: Grid) -> None:
+    """Look at each run; one whose chain is gone keeps nothing of the others waiting."""
+    failed: list[ChainError] = []
+    for archive in standing:
+        try:
+            _StandingRun(archive, grid).carry_out()
+        except ChainError as error:
+            failed.append(error)
+            reason = f"{type(error).__name__}: {error}"
+            RunLog(archive.folder / "run.log")("requests-not-looked-for", {"reason": reason})
+    if failed and len(failed) == len(standing):
+        raise failed[-1]
+
+
 def standing_runs(home: Path) -> list[RunArchive]:
     """Return the runs that opened a task and that no other run has replaced, oldest first."""
-    found = []
-    for path in (home / "runs").glob("*/run.json"):
-        run = read_json(path)
-        if "task" in run:
-            found.append((str(run.get("started", "")), path.parent.name))
-    standing: dict[bytes, RunArchive] = {}
     # Runs that replaced rounds of one another all go on from one first task: the newest stands.
-    for _, name in sorted(found):
-        archive = RunArchive(home / "runs" / name)
-        spans = settings_of(archive).kept_rounds.spans
-        root = spans[0].task if spans else bytes.fromhex(archive.read_run()["task"])
-        standing[root] = archive
+    standing: dict[bytes, RunArchive] = {}
+    for archive, settings, task in runs_with_tasks(home):
+        standing[root_of(settings, task)] = archive
     return list(standing.values())
 
 

@@ -1,4 +1,8 @@
-"""End to end: `foedus run` on Flower's own engine, with a real Hardhat node and embedded data."""
+"""End to end: `foedus run` on Flower's own engine, with a real Hardhat node.
+
+Most runs are of a few rows from files: they are here for what happens between processes. One is of
+the embedded data.
+"""
 
 import hashlib
 import json
@@ -15,24 +19,36 @@ import torch
 from client_app.own_data import load_own_data
 from server_app.coordinator import coordinate
 from strategies.audit import audit
+from strategies.organization_key import OFFICER, SIGNING, key_folder
 from strategies.run_archive import RunArchive
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
 from tests.chain_samples import free_port
+from tests.foedus_command import foedus
 from tests.foedus_home import BIN, foedus_home, shared_cache, wait_for
 from tests.organization_cases import MARKER, write_reviews
+from tests.signing_cases import account_of
 from tests.tiny_model import build_tiny_model
+from tests.travelling_chain import store_key
+from tests.whole_federation import write_data
+
+__all__ = ["foedus"]
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 NAME = "treaty"
-ORGANIZATIONS = ("newspaper", "shop")
-EVERYONE = ("cinema", "microblog", "newspaper", "shop")
+ORGANIZATIONS = ("north", "south")
+EMBEDDED = ("cinema", "microblog", "newspaper", "shop")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def settings(model, **changes):
@@ -41,13 +57,13 @@ def settings(model, **changes):
         "run-name": NAME,
         "organizations": ",".join(ORGANIZATIONS),
         "rounds": 2,
-        "records-per-round": 48,
-        "validation-records": 16,
+        "records-per-round": 32,
+        "validation-records": 4,
         "model": json.dumps(str(model)),
         "quantization": "none",
         "compute-dtype": "float32",
         "rank": 4,
-        "max-tokens": 512,
+        "max-tokens": 64,
         # With windows of a second what a run earned is final as soon as it has ended.
         "challenge-window": 1,
         "response-window": 1,
@@ -56,20 +72,47 @@ def settings(model, **changes):
     return [part for key, value in config.items() for part in ("-c", f"{key}={value}")]
 
 
+def of_files(data):
+    """Where a run's rows lie that are not the embedded ones, as `settings` takes it."""
+    return {
+        "data": json.dumps(f"{data}/{{organization}}.jsonl"),
+        "data_fields": "id=id",
+        "public_validation": json.dumps(f"{data}/public.jsonl"),
+    }
+
+
+def store_keys(home, *names):
+    """Give a home the keys of an earlier run: to make each takes two seconds."""
+    store_key(home.path / "chain" / "keys", "coordinator", account_of("coordinator").key)
+    for name in names:
+        folder = key_folder(home.path, name)
+        store_key(folder, SIGNING, account_of(name).key)
+        store_key(folder, OFFICER, account_of(f"officer of {name}").key)
+
+
 @pytest.fixture(scope="module")
-def finished(model, tmp_path_factory):
+def finished(model, data, tmp_path_factory):
     """A home with one finished run, its chain running, and what the command printed."""
     with foedus_home(tmp_path_factory.mktemp("finished") / "home") as home:
-        home.done = home.foedus("run", "--json", *settings(model, chain_port=free_port()))
+        named = settings(model, chain_port=free_port(), **of_files(data))
+        home.done = home.foedus("run", "--json", *named)
         assert home.done.returncode == 0, home.done.stderr[-3000:]
         yield home
 
 
-def one_line_of(done):
+@pytest.fixture
+def afterwards(finished, foedus, monkeypatch):
+    """The command in this process, which has loaded already what others would have to."""
+    for name in ("FOEDUS_HOME", "FOEDUS_CACHE"):
+        monkeypatch.setenv(name, finished.environment[name])
+    return foedus
+
+
+def one_line_of(errors):
     """The one line of an error; progress bars may stand before it."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("foedus: ")]
-    assert "Traceback" not in done.stderr
-    assert len(lines) == 1, done.stderr
+    lines = [line for line in errors.splitlines() if line.startswith("foedus: ")]
+    assert "Traceback" not in errors
+    assert len(lines) == 1, errors
     return lines[0]
 
 
@@ -98,7 +141,7 @@ def test_a_run_ends_with_a_summary_of_every_organization(finished, model):
     assert tuple(summary["organizations"]) == ORGANIZATIONS
     accuracies = [entry["accuracy"] for entry in summary["organizations"].values()]
     assert summary["mean_accuracy"] == pytest.approx(sum(accuracies) / 2)
-    assert all(entry["test_rows"] > 400 for entry in summary["organizations"].values())
+    assert all(entry["test_rows"] >= 10 for entry in summary["organizations"].values())
     assert all(entry["loss"] < entry["base_loss"] for entry in summary["organizations"].values())
     assert {"setup", "train", "evaluate", "chain", "total"} <= summary["seconds"].keys()
     # The third seals what the second round earned.
@@ -130,7 +173,7 @@ def test_every_round_is_logged_with_every_organization(finished):
     assert events[-1]["event"] == "run-finished"
 
 
-def test_a_valid_run_verifies_and_one_changed_byte_does_not(finished):
+def test_a_valid_run_verifies_and_one_changed_byte_does_not(finished, afterwards):
     held = finished.foedus("verify", "--json")
     assert held.returncode == 0, held.stdout + held.stderr
     report = json.loads(held.stdout)
@@ -139,11 +182,11 @@ def test_a_valid_run_verifies_and_one_changed_byte_does_not(finished):
     update = next((finished.run_folder(NAME) / "updates").iterdir())
     flip(update)
     try:
-        failed = finished.foedus("verify")
+        status, said, _ = afterwards("verify")
     finally:
         flip(update)
-    assert failed.returncode == 1
-    assert update.name in failed.stdout
+    assert status == 1
+    assert update.name in said
 
 
 def test_every_organization_holds_a_receipt_for_both_rounds(finished):
@@ -165,7 +208,7 @@ def test_the_adapter_in_plain_transformers_and_peft_has_the_summarys_accuracy(fi
     peft = PeftModel.from_pretrained(base, summary["adapter"]).eval()
     run = json.loads((finished.run_folder(NAME) / "run.json").read_text())
     records = load_own_data(
-        RunSettings.from_run_config(run["settings"]), "shop", shared_cache()
+        RunSettings.from_run_config(run["settings"]), "south", shared_cache()
     ).test
 
     def log_probability(prompt, completion):
@@ -173,36 +216,47 @@ def test_the_adapter_in_plain_transformers_and_peft_has_the_summarys_accuracy(fi
         scores = peft(input_ids=ids).logits[0, -len(completion) - 1 : -1].log_softmax(-1)
         return float(scores.gather(1, ids[0, -len(completion) :, None]).sum())
 
-    def answered(record):
+    def of_choices(record):
         prompt = tokenizer(record.prompt)["input_ids"]
-        scored = {
-            choice: log_probability(
-                prompt, tokenizer(choice, add_special_tokens=False)["input_ids"]
-            )
+        tokens = {
+            choice: tokenizer(choice, add_special_tokens=False)["input_ids"]
             for choice in record.choices
         }
-        return max(scored, key=scored.get)
+        return {
+            choice: log_probability(prompt, tokens[choice]) for choice in record.choices
+        }, tokens
 
+    correct = tokens = loss = 0
     with torch.inference_mode(), one_thread():
-        correct = sum(answered(record) == record.completion for record in records)
-    shop = summary["organizations"]["shop"]
-    assert len(records) == shop["test_rows"]
+        for record in records:
+            scored, encoded = of_choices(record)
+            correct += max(scored, key=scored.get) == record.completion
+            loss -= scored[record.completion]
+            tokens += len(encoded[record.completion])
+    south = summary["organizations"]["south"]
+    assert len(records) == south["test_rows"]
+    assert loss / tokens == pytest.approx(south["loss"], rel=1e-4)
     # One row may stand on a knife's edge between two ways of adding up the same numbers.
-    assert abs(correct / len(records) - shop["accuracy"]) <= 1 / len(records)
+    assert abs(correct / len(records) - south["accuracy"]) <= 1 / len(records)
 
 
-def test_a_prompt_is_answered_by_base_and_adapter(finished):
-    done = finished.foedus("generate", "Sentiment: [/b]", "--json", "--max-new-tokens", "3")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+def test_a_prompt_is_answered_by_base_and_adapter(afterwards):
+    status, said, errors = afterwards(
+        "generate", "Sentiment: [/b]", "--json", "--max-new-tokens", "3"
+    )
+    assert status == 0, errors
+    answer = json.loads(said)
     assert answer["prompt"] == "Sentiment: [/b]"
     assert isinstance(answer["base"], str)
     assert answer["adapter_folder"].endswith("rounds/0003/adapter")
 
 
-def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(finished, model, tmp_path):
+def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(
+    finished, model, data, tmp_path
+):
     with foedus_home(tmp_path / "home") as home:
-        named = settings(model, chain_port=free_port())
+        store_keys(home, *ORGANIZATIONS)
+        named = settings(model, chain_port=free_port(), **of_files(data))
         process = home.start("run", *named)
         try:
             wait_for(
@@ -251,19 +305,18 @@ def test_other_terms_do_not_resume_a_run_nor_mark_it_as_failed(finished, tmp_pat
 
 
 def test_a_malformed_row_ends_with_status_1_and_file_and_line_before_any_round(model, tmp_path):
-    for name in ("north", "south"):
+    for name in ORGANIZATIONS:
         write_reviews(tmp_path / f"{name}.jsonl")
     with (tmp_path / "south.jsonl").open("a") as file:
         file.write(f'{{"text": "{MARKER}", "label": "{MARKER}"}}\n')
     changes = {
-        "organizations": "north,south",
         "data": f"{tmp_path}/{{organization}}.jsonl",
         "chain_port": free_port(),
     }
     with foedus_home(tmp_path / "home") as home:
         done = home.foedus("run", *settings(model, **changes))
         assert done.returncode == 1
-        assert f"{tmp_path}/south.jsonl:61: " in one_line_of(done)
+        assert f"{tmp_path}/south.jsonl:61: " in one_line_of(done.stderr)
         assert MARKER not in done.stderr + done.stdout
         assert home.events(NAME) == []
         assert home.flower_processes() == []
@@ -275,6 +328,7 @@ def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, t
 
     stage_app(project)
     with foedus_home(tmp_path / "home") as home:
+        store_keys(home, *EMBEDDED)
         home.flower_home.mkdir(parents=True)
         (home.flower_home / "config.toml").write_text(
             '[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = ":local-in-memory:"\n'
@@ -310,13 +364,15 @@ def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, t
             entry = home.run_folder(name) / "run.json"
             return json.loads(entry.read_text()).get("status") if entry.is_file() else None
 
-        # Two nodes by default: each answers for two organizations.
-        flwr_run(organizations=",".join(EVERYONE))
+        # Two nodes by default: each answers for two organizations, of which one attests.
+        flwr_run(organizations=",".join(EMBEDDED), attestors=",".join(EMBEDDED[:2]), max_tokens=128)
         wait_for(lambda: status(NAME) in ("finished", "failed"))
         entry = json.loads((home.run_folder(NAME) / "run.json").read_text())
         assert entry["status"] == "finished", entry.get("error")
         summary = json.loads((home.run_folder(NAME) / "summary.json").read_text())
-        assert tuple(summary["organizations"]) == EVERYONE
+        assert tuple(summary["organizations"]) == EMBEDDED
+        assert all(entry["test_rows"] > 400 for entry in summary["organizations"].values())
+        assert summary["chain"]["attested"] == [1, 2]
 
         data = write_reviews(tmp_path / "north.jsonl")
         with data.open("a") as file:
@@ -336,31 +392,33 @@ def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, t
         assert "round-opened" not in log
 
 
-def test_agents_decide_are_paid_and_learn_and_their_ledgers_make_them_again(finished):
+def test_agents_decide_are_paid_and_learn_and_their_ledgers_make_them_again(finished, afterwards):
+    def told(*command):
+        status, said, errors = afterwards("agent", *command, "--json")
+        assert status == 0, said + errors
+        return json.loads(said)
+
     summary = json.loads(finished.done.stdout)
     for name, entry in summary["organizations"].items():
         assert {one["did"] for one in entry["rounds"]} <= {"low", "mid", "high"}
         # The closing message may have come before the last round's reward was final.
-        learned = finished.foedus("agent", "learn", "--org", name, "--json")
-        assert json.loads(learned.stdout)["waiting"] == 0, learned.stderr
-        shown = json.loads(finished.foedus("agent", "show", "--org", name, "--json").stdout)
-        decisions = shown["decisions"]
+        assert told("learn", "--org", name)["waiting"] == 0
+        decisions = told("show", "--org", name)["decisions"]
         assert [one["action"] for one in decisions] == [one["did"] for one in entry["rounds"]]
         assert sum(one["tokens"] for one in decisions) == entry["tokens"]
         assert all(one["reward"] is not None for one in decisions)
         paid = sum(int(one["paid_wei"]) for one in decisions)
         assert paid // 10**9 == entry["reward_gwei"]
-    made = finished.foedus("agent", "verify", "--org", ORGANIZATIONS[0], "--json")
-    assert json.loads(made.stdout)["holds"], made.stdout
+    assert told("verify", "--org", ORGANIZATIONS[0])["holds"]
 
 
-def test_the_chain_stops_on_command(finished):
+def test_the_chain_stops_on_command(finished, afterwards):
     # Last in the file: nothing else here can be verified without the chain.
     digest = hashlib.sha256((finished.run_folder(NAME) / "run.json").read_bytes()).hexdigest()
     stopped = finished.foedus("chain", "stop", "--json")
     assert json.loads(stopped.stdout) == {"stopped": True}
-    unverifiable = finished.foedus("verify")
-    assert unverifiable.returncode == 1
-    assert "no Ethereum node answers" in one_line_of(unverifiable)
+    status, _, errors = afterwards("verify")
+    assert status == 1
+    assert "no Ethereum node answers" in one_line_of(errors)
     after = hashlib.sha256((finished.run_folder(NAME) / "run.json").read_bytes()).hexdigest()
     assert after == digest
