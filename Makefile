@@ -57,7 +57,7 @@ $(STAMPS)/environment:
 
 $(STAMPS)/packages: $(STAMPS)/environment pyproject.toml constraints.txt
 	@echo "[2/4] Python packages (about two minutes)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --constraint constraints.txt --editable '.[dev]' | grep -v '^Requirement already satisfied' || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --no-compile --constraint constraints.txt --editable '.[dev]' | grep -v '^Requirement already satisfied' || true
 	@$(BIN)/foedus --version
 	@touch $@
 

@@ -289,7 +289,11 @@ def test_every_byte_of_a_manifest_counts(federation, number):
     original = path.read_bytes()
     for place in range(number, len(original), 7):
         flip(path, place)
-        assert failures(federation), place
+        checks = audit(federation.copy, federation.chain)
+        assert any(not check.holds for check in checks), place
+        if place % 5 == 0:
+            # To its end: what follows a failure is no crash.
+            list(checks)
         path.write_bytes(original)
 
 

@@ -10,14 +10,16 @@ import pytest
 import requests
 
 from blockchain.artifacts import load
-from blockchain.chain_gateway import ALLOWED
+from blockchain.chain_gateway import ALLOWED, ManagedChain
 from blockchain.chain_journal import ChainJournal, Head
 from blockchain.chain_records import Seal
 from blockchain.deployment import connect_deployed, deploy
 from blockchain.errors import NodeError, TransactionRevertedError
-from blockchain.keys import fund_from_development_account, open_account
+from blockchain.keys import fund_from_development_account
 from blockchain.managed_node import ManagedNode
-from tests.chain_samples import DISPUTES, GENESIS, ask, digest, founding_of, free_port
+from blockchain.private_node import PrivateNode
+from tests.chain_samples import GENESIS, ask, digest, founding_of, free_port, fresh_task
+from tests.signing_cases import account_of
 
 FORBIDDEN = (
     *("hardhat_setStorageAt", "hardhat_setCode", "hardhat_setBalance", "hardhat_reset"),
@@ -29,21 +31,34 @@ FORBIDDEN = (
 )
 
 
+COORDINATOR = account_of("coordinator")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """A node with the contracts: what is stopped or killed comes back, which is what it is for."""
+    node = ManagedNode(tmp_path_factory.mktemp("home"), free_port())
+    node.start()
+    try:
+        fund_from_development_account(node.settings, COORDINATOR.address, node.folder)
+        founding = founding_of(COORDINATOR.address)
+        deploy(node.settings, COORDINATOR, node.folder, lambda: founding)
+        yield node
+    finally:
+        node.stop()
+
+
 @pytest.fixture
-def node(tmp_path):
-    node = ManagedNode(tmp_path, free_port())
-    yield node
-    node.stop()
+def node(deployed):
+    """The node, running."""
+    deployed.start()
+    return deployed
 
 
 @pytest.fixture
 def chain(node):
-    """A deployed contract on a chain of its own, with a task."""
-    node.start()
-    account = open_account(node.folder / "keys")
-    fund_from_development_account(node.settings, account.address, node.folder)
-    deploy(node.settings, account, node.folder, lambda: founding_of(account.address))
-    return connect_deployed(node.settings, node.folder, account)
+    """The deployed contracts, connected for writing."""
+    return connect_deployed(node.settings, node.folder, COORDINATOR)
 
 
 def newest_block(node):
@@ -58,7 +73,7 @@ def post(node, **request):
 
 @pytest.mark.real
 def test_a_stopped_chain_comes_back_at_the_same_block_and_goes_on(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
+    task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
     before = newest_block(node)
     node.stop()
@@ -75,9 +90,7 @@ def test_a_stopped_chain_comes_back_at_the_same_block_and_goes_on(node, chain):
 
 @pytest.mark.real
 def test_a_killed_chain_comes_back_with_all_that_was_confirmed(node, chain):
-    tasks = [
-        chain.open_task(digest(f"terms {number}"), GENESIS, DISPUTES).task for number in range(5)
-    ]
+    tasks = [fresh_task(chain) for _ in range(5)]
     before = newest_block(node)
     pid = node.status().pid
     [child] = psutil.Process(pid).children()
@@ -92,7 +105,7 @@ def test_a_killed_chain_comes_back_with_all_that_was_confirmed(node, chain):
 
 @pytest.mark.real
 def test_a_gateway_whose_chain_ended_ends_too_and_is_started_again(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
+    task = fresh_task(chain)
     before = newest_block(node)
     gateway = psutil.Process(node.status().pid)
     [child] = gateway.children()
@@ -107,7 +120,7 @@ def test_a_gateway_whose_chain_ended_ends_too_and_is_started_again(node, chain):
 
 @pytest.mark.real
 def test_a_transaction_noted_before_a_kill_is_mined_at_the_next_start(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
+    task = fresh_task(chain)
     before = newest_block(node)
     node.stop()
     # As a kill leaves it between noting a transaction and noting its block.
@@ -122,7 +135,7 @@ def test_a_transaction_noted_before_a_kill_is_mined_at_the_next_start(node, chai
 
 @pytest.mark.real
 def test_a_reverting_transaction_is_mined_and_comes_back(node, chain):
-    task = chain.open_task(digest("terms"), GENESIS, DISPUTES).task
+    task = fresh_task(chain)
     chain.open_round(task, 1, GENESIS)
     signed = signed_by_coordinator(node, chain, encoded(chain, "voidRound", (task, 1)))
     again = signed_by_coordinator(
@@ -149,9 +162,8 @@ def request(method, *params):
 
 
 def signed_by_coordinator(node, chain, data, nonce_after=0):
-    account = open_account(node.folder / "keys")
-    count = int(ask(node.settings, "eth_getTransactionCount", account.address, "latest"), 16)
-    signed = account.sign_transaction(
+    count = int(ask(node.settings, "eth_getTransactionCount", COORDINATOR.address, "latest"), 16)
+    signed = COORDINATOR.sign_transaction(
         {
             "to": chain.address,
             "data": data,
@@ -168,12 +180,13 @@ def signed_by_coordinator(node, chain, data, nonce_after=0):
 
 @pytest.mark.real
 def test_blocks_have_the_time_of_the_wall_clock_after_a_start_too(node, chain):
-    for _ in range(2):
-        chain.open_task(digest(f"terms {time.time()}"), GENESIS, DISPUTES)
+    for restarted in (False, True):
+        if restarted:
+            node.stop()
+            node.start()
+        fresh_task(chain)
         block = ask(node.settings, "eth_getBlockByNumber", "latest", False)
         assert abs(int(block["timestamp"], 16) - time.time()) < 60
-        node.stop()
-        node.start()
 
 
 @pytest.mark.real
@@ -188,7 +201,6 @@ def test_what_a_development_node_offers_beyond_a_usual_one_does_not_pass(node, c
 
 @pytest.mark.real
 def test_an_answer_does_not_wait_for_an_acknowledgement(node):
-    node.start()
     took = []
     with requests.Session() as session:
         for _ in range(21):
@@ -238,15 +250,15 @@ def test_a_malformed_request_is_answered_and_harms_nothing(node, chain):
     "headers", [{"Host": "evil.example:8545"}, {"Origin": "https://evil.example"}]
 )
 def test_a_web_page_in_this_machines_browser_gets_nothing(node, headers):
-    node.start()
     answer = post(node, json=request("eth_chainId"), headers=headers)
     assert answer.status_code == 403
     assert "result" not in answer.json()
 
 
 @pytest.mark.real
-def test_a_journal_changed_anywhere_is_not_served(node, chain):
-    chain.open_task(digest("terms"), GENESIS, DISPUTES)
+def test_a_journal_changed_anywhere_is_not_served(node, chain, tmp_path):
+    fresh_task(chain)
+    fresh_task(chain)
     node.stop()
     journal = node.folder / "journal.jsonl"
     valid = journal.read_bytes()
@@ -263,15 +275,35 @@ def test_a_journal_changed_anywhere_is_not_served(node, chain):
         "a block twice": valid + lines[-1],
         "no header": b"".join(lines[1:]),
     }
+    copy = tmp_path / "journal.jsonl"
     for name, content in altered.items():
         assert content != valid, name
-        journal.write_bytes(content)
+        copy.write_bytes(content)
+        with pytest.raises(NodeError, match=r"journal\.jsonl"):
+            replay(copy)
+        assert copy.read_bytes() == content, name
+    copy.write_bytes(valid)
+    assert replay(copy) == json.loads(lines[-1])["block"]
+    # And so says the process that would serve it.
+    journal.write_bytes(altered["another hash"])
+    try:
         with pytest.raises(NodeError, match=r"journal\.jsonl") as caught:
             node.start()
-        assert "stopped while starting" in str(caught.value), name
-        assert journal.read_bytes() == content, name
-    journal.write_bytes(valid)
+        assert "stopped while starting" in str(caught.value)
+        assert journal.read_bytes() == altered["another hash"]
+    finally:
+        journal.write_bytes(valid)
     node.start()
+
+
+def replay(journal):
+    """Bring a chain back as the gateway does before it serves it; returns its height."""
+    kept = ChainJournal(journal, "2027-01-01T00:00:00Z")
+    with (
+        (journal.parent / "node.log").open("wb") as log,
+        PrivateNode(kept.initial_date, log) as node,
+    ):
+        return ManagedChain(node, kept).replay()
 
 
 ENTRIES = [("0x02aa", 1000, Head(1, "0x" + "a1" * 32)), ("0x02bb", 1001, Head(2, "0x" + "b2" * 32))]

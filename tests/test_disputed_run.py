@@ -18,16 +18,17 @@ from tests.small_federation import Federation, honest_attestor, small_settings
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("flower_task")]
 
 
-@pytest.fixture
-def chain(tmp_path):
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
     """A chain whose clock can be moved, with the coordinator's key of the small federation."""
+    folder = tmp_path_factory.mktemp("chain")
     coordinator = account_of("coordinator")
-    with bare_node(tmp_path / "node.log") as settings:
+    with bare_node(folder / "node.log") as settings:
         for account in (coordinator, account_of("south")):
-            fund_from_development_account(settings, account.address, tmp_path)
+            fund_from_development_account(settings, account.address, folder)
         founding = founding_of(coordinator.address, *NAMES)
-        deploy(settings, coordinator, tmp_path, lambda: founding)
-        yield connect_deployed(settings, tmp_path, coordinator)
+        deploy(settings, coordinator, folder, lambda: founding)
+        yield connect_deployed(settings, folder, coordinator)
 
 
 def later(chain, seconds):

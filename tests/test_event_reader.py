@@ -55,6 +55,22 @@ def node(shared_node):
     return shared_node
 
 
+@pytest.fixture(scope="module")
+def second_node(tmp_path_factory):
+    with bare_node(tmp_path_factory.mktemp("second") / "log") as settings:
+        install(settings)
+        yield settings
+
+
+@pytest.fixture
+def empty_node(second_node):
+    """A node without a block but the first, nor afterwards any that the test made."""
+    snapshot = ask(second_node, "evm_snapshot")
+    assert head(second_node) == 0
+    yield second_node
+    ask(second_node, "evm_revert", snapshot)
+
+
 class Calls:
     """A sink that notes what it is told, and a store that keeps it."""
 
@@ -160,17 +176,15 @@ def test_a_block_is_read_only_with_its_confirmations(node, tmp_path):
 
 @real
 @pytest.mark.parametrize("confirmations", [1, 5])
-def test_an_empty_chain_has_no_events(tmp_path, confirmations):
-    with bare_node(tmp_path / "log") as empty:
-        install(empty)
-        reader = reader_of(empty, tmp_path, 0, confirmations=confirmations)
-        sink = Calls(tmp_path)
-        assert reader.apply(sink) == 0
-        assert reader.apply(sink) == 0
-        emit(empty, 1, 1)
-        ask(empty, "hardhat_mine", "0x5")
-        assert reader.apply(sink) == 1
-        assert not sink.undone
+def test_an_empty_chain_has_no_events(empty_node, tmp_path, confirmations):
+    reader = reader_of(empty_node, tmp_path, 0, confirmations=confirmations)
+    sink = Calls(tmp_path)
+    assert reader.apply(sink) == 0
+    assert reader.apply(sink) == 0
+    emit(empty_node, 1, 1)
+    ask(empty_node, "hardhat_mine", "0x5")
+    assert reader.apply(sink) == 1
+    assert not sink.undone
 
 
 @real
@@ -303,15 +317,16 @@ def test_a_reorganization_while_a_range_is_read_leaves_no_event_of_either_histor
 @real
 @pytest.mark.parametrize("deliveries", [1, 2, 3])
 def test_a_reader_killed_between_delivery_and_checkpoint_delivers_nothing_twice(
-    node, tmp_path, deliveries
+    empty_node, tmp_path, deliveries
 ):
     # From block 1 on: the process begins there.
     everything = Calls(tmp_path / "whole")
     for note in range(3):
-        emit(node, 2, note)
-        ask(node, "hardhat_mine", "0x3")
-    reader_of(node, tmp_path / "whole", 1).apply(everything)
-    command = [sys.executable, "-m", "tests.killed_reader", str(node.rpc_url), str(tmp_path)]
+        emit(empty_node, 2, note)
+        ask(empty_node, "hardhat_mine", "0x3")
+    reader_of(empty_node, tmp_path / "whole", 1).apply(everything)
+    assert len(everything.store.events) == 6
+    command = [sys.executable, "-m", "tests.killed_reader", str(empty_node.rpc_url), str(tmp_path)]
     done = subprocess.run(
         [*command, str(deliveries)], cwd=Path(__file__).parents[1], check=False, timeout=60
     )
@@ -319,7 +334,7 @@ def test_a_reader_killed_between_delivery_and_checkpoint_delivers_nothing_twice(
     sink = Calls(tmp_path)
     before = sink.store.events
     assert before
-    reader_of(node, tmp_path, 1).apply(sink)
+    reader_of(empty_node, tmp_path, 1).apply(sink)
     # The range whose checkpoint was not written came again...
     assert sink.batches[0][0].identity in {event.identity for event in before}
     # ... and every event is there once.
@@ -398,10 +413,11 @@ def test_a_checkpoint_file_with_anything_else_is_one_clear_error(node, tmp_path,
 
 @real
 def test_a_checkpoint_of_other_events_is_refused(node, tmp_path):
+    first = head(node) + 1
     emit(node, 1, 1)
-    reader_of(node, tmp_path, 1).apply(Calls(tmp_path))
+    reader_of(node, tmp_path, first).apply(Calls(tmp_path))
     with pytest.raises(ChainFileError, match=r"is of Ping\(\) of 0x7777"):
-        reader_of(node, tmp_path, 1, events={"Ping": {"number": 1}}).apply(Calls(tmp_path))
+        reader_of(node, tmp_path, first, events={"Ping": {"number": 1}}).apply(Calls(tmp_path))
 
 
 @given(first=st.integers(0, 10_000), newest=st.integers(-50, 12_000), size=st.integers(1, 3_000))

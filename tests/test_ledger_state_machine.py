@@ -96,6 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.data_set_root = None
         self.barred = set()
         self.has_auditor = False
+        self.auditor_changes = 0
 
     def teardown(self):
         try:
@@ -251,6 +252,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.payloads[first] = None
         self.keep_opened()
 
+    # Admitted, revoked and admitted again: more often it would be half of all that is done here.
+    @precondition(lambda self: self.auditor_changes < 3)
     @rule(view=views)
     def admit_or_revoke_the_auditor(self, view):
         ledger = self.operators[view]
@@ -260,6 +263,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.officer.history.size == number + 2
         self.leaves += [self.officer.leaf(number + i).encoded() for i in range(2)]
         self.has_auditor = not self.has_auditor
+        self.auditor_changes += 1
         # Whoever kept the role's key for want of an auditor hands it on when it opens the ledger.
         self.reopen(view)
         if not self.has_auditor:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -154,12 +155,22 @@ def never_founded():
     raise AssertionError("a registry that is there is not founded again")
 
 
-@pytest.mark.parametrize("kept", range(len(CONTRACTS)))
-def test_a_deployment_that_was_cut_goes_on_where_it_was(node, chain_account, kept):
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory, chain_account):
+    """A node with the contracts, for tests that spoil the note of them."""
+    node = ManagedNode(tmp_path_factory.mktemp("deployed"), free_port())
     node.start()
-    fund_from_development_account(node.settings, chain_account.address, node.folder)
-    founding = founding_of(chain_account.address)
-    whole = deploy(node.settings, chain_account, node.folder, lambda: founding)
+    try:
+        fund_from_development_account(node.settings, chain_account.address, node.folder)
+        founding = founding_of(chain_account.address)
+        yield node, deploy(node.settings, chain_account, node.folder, lambda: founding)
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize("kept", range(len(CONTRACTS)))
+def test_a_deployment_that_was_cut_goes_on_where_it_was(deployed, chain_account, kept):
+    node, whole = deployed
     count = ask(node.settings, "eth_getTransactionCount", chain_account.address, "latest")
     # As a process leaves it that was killed with a contract on its way: sent and not written down.
     known = {name: whole.contracts[name] for name in CONTRACTS[:kept]}
@@ -253,8 +264,26 @@ def test_nothing_deployed_is_said(chain_node, tmp_path):
         connect_deployed(chain_node.settings, tmp_path)
 
 
-def test_the_shipped_artifact_is_what_the_sources_compile_to():
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bytecode", "0x00"),
+        ("deployed_bytecode", "0x00"),
+        ("abi", []),
+        ("compiler", {"version": "0.0.1"}),
+        ("immutable_ranges", [[0, 32]]),
+    ],
+)
+def test_a_shipped_artifact_other_than_the_sources_compile_to_is_told(
+    monkeypatch, capsys, field, value
+):
+    # `make test` compares with what they do compile to.
+    fresh = {name: artifacts.load(name) for name in CONTRACTS}
+    monkeypatch.setattr(artifacts, "compiled", lambda: fresh)
     assert artifacts.main(["--check"]) == 0
+    fresh["Rounds"] = replace(fresh["Rounds"], **{field: value})
+    assert artifacts.main(["--check"]) == 1
+    assert "blockchain/abi/Rounds.json is not what" in capsys.readouterr().err
 
 
 def test_an_artifact_that_is_none_is_refused():

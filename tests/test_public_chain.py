@@ -26,7 +26,7 @@ from blockchain.errors import (
     TransactionRevertedError,
     WrongChainError,
 )
-from blockchain.keys import fund_from_development_account, open_account
+from blockchain.keys import fund_from_development_account
 from blockchain.public_chain import PublicChain
 from blockchain.sender import Sender
 from tests.bare_node import bare_node
@@ -44,6 +44,7 @@ from tests.chain_samples import (
     mined_every,
     refusing,
 )
+from tests.signing_cases import account_of
 from tests.test_merkle import corruptions
 
 pytestmark = pytest.mark.real
@@ -76,7 +77,7 @@ def chain_folder(chain_node):
 
 @pytest.fixture(scope="module")
 def chain_account(chain_node):
-    account = open_account(chain_node.folder / "keys")
+    account = account_of("coordinator")
     fund_from_development_account(chain_node.settings, account.address, chain_node.folder)
     return account
 
@@ -210,7 +211,7 @@ def test_a_repeated_call_that_says_something_else_is_refused(chain):
         chain.seal(task, 1, Seal(ROOT, 2, ADAPTER, ROOT))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(count=st.integers(1, 40), data=st.data())
 def test_contract_and_python_agree_on_every_proof_and_every_corruption(chain, count, data):
     task = fresh_task(chain)
