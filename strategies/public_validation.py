@@ -7,6 +7,7 @@ run's seed, and their hash stands among the terms.
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class PublicValidation:
         return hash_json({"version": 1, "records": [_laid_out(record) for record in self.records]})
 
 
+@lru_cache(maxsize=2)
 def public_validation_set(
     settings: RunSettings, cache: Path, progress: Progress = silent
 ) -> PublicValidation | None:
