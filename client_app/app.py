@@ -134,7 +134,7 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         account = signing_account(settings.home_path, name)
         agreed = RunSettings.from_run_config(context.run_config)
         if order is not None:
-            check_order(chain, order, agreed)
+            check_order(chain, order, agreed, name)
             agreed = order.settings_at(agreed)
             settings = as_it_worked(settings, name)
         if what == "vouch":

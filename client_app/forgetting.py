@@ -33,7 +33,11 @@ from unlearning.replay_plan import ReplayPlan, SignedPlan
 _PURPOSE: Final = "to carry out a request to forget"
 
 #: What a label is called in the private ledger.
-_LABELS: Final = {"EXACT_REPLAY": "EXACT_REPLAY", "NOTHING_TO_FORGET": "NO_OP"}
+_LABELS: Final = {
+    "EXACT_REPLAY": "EXACT_REPLAY",
+    "EMPIRICAL": "EMPIRICAL",
+    "NOTHING_TO_FORGET": "NO_OP",
+}
 
 
 class Forgetting:
@@ -152,20 +156,28 @@ class Forgetting:
             allowed=own.allowed(training),
             forgotten=names,
         )
-        plan = ReplayPlan(identifier, task, organization_id(self._name), found)
+        plan = ReplayPlan(identifier, task, organization_id(self._name), found, asked.method)
         return SignedPlan.of(plan, self._account, self._chain.unlearning_domain)
 
     def _purge(self, receipt: Receipt) -> int:
-        """Delete our own updates and salts of every round that was replaced."""
+        """Delete our own updates and salts of every round that was replaced.
+
+        Where it was unlearned by training, of every round that held the data, and of those in which
+        it was unlearned.
+        """
         kept = Lineage.parse(receipt.evidence.lineage)
         if not kept.spans:
             return 0
+        fast = receipt.evidence.label == "EMPIRICAL"
+        from_round = min(receipt.evidence.rounds) if fast else kept.after + 1
         folder = organization_folder(self._settings.home_path, self._name)
         now, deleted = bytes.fromhex(receipt.evidence.after.task), 0
         for task in self._related(receipt):
             record = OwnRecord(folder, task)
-            first = max(1, kept.after + 1 - record.kept_rounds().after)
-            deleted += 0 if task == now else len(record.purge_from(first))
+            first, last = max(1, from_round - record.kept_rounds().after), None
+            if task == now:
+                first, last = 1, self._settings.fast_rounds.last_unlearning
+            deleted += len(record.purge(first, last))
         return deleted
 
     def _related(self, receipt: Receipt) -> list[bytes]:

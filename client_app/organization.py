@@ -10,11 +10,13 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
+from client_app.fast_unlearning import forget_set_of, forgotten_figures, recovered, unlearn
 from client_app.own_data import load_own_data
-from client_app.own_ledger import Drawn, OwnLedger
+from client_app.own_ledger import Drawn, OwnLedger, Trained
 from client_app.own_record import OwnRecord
 from client_app.participation import Participation, Share
 from client_app.request import (
+    CoordinatorError,
     Request,
     check_parent,
     check_receipt,
@@ -103,10 +105,15 @@ class Organization:
         context = check_terms(self._chain, request.task, request.run, self._agreed)
         check_parent(self._chain, request)
         with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
-            return self._take_part(request, record, context, ledger)
+            return self._take_part(content, request, record, context, ledger)
 
     def _take_part(
-        self, request: Request, record: OwnRecord, context: TaskContext, ledger: OwnLedger
+        self,
+        content: RecordDict,
+        request: Request,
+        record: OwnRecord,
+        context: TaskContext,
+        ledger: OwnLedger,
     ) -> RecordDict:
         check_receipt(self._chain, request, context, record, ledger)
         earlier = record.reply_in(request.round)
@@ -117,6 +124,9 @@ class Organization:
         participation = Participation(self._settings, self.name, self._chain, self._paying)
         participation.settle(request, record, ledger.ledger)
         training = ledger.allowed(self._data().train)
+        unlearner = self._settings.fast_rounds.unlearner_in(request.round)
+        if unlearner is not None:
+            return self._unlearn(request, record, context, ledger, training, unlearner)
         share = participation.decide(request, record, ledger.ledger, training)
         metrics = {"effort": float(share.percent), "decide-seconds": time.monotonic() - started}
         if share.declines:
@@ -125,22 +135,83 @@ class Organization:
         drawn = Drawn(ledger.committed(training), share.records)
         metrics["ledger-seconds"] = time.monotonic() - started
         result = self._trained(request, record, share, metrics)
+        arrays = recovered(result.arrays, content, request, self._settings, self._chain)
+        return self._noted(
+            request, record, context, ledger, drawn, result, arrays, result.records, metrics
+        )
+
+    def _unlearn(
+        self,
+        request: Request,
+        record: OwnRecord,
+        context: TaskContext,
+        ledger: OwnLedger,
+        allowed: Sequence[Record],
+        unlearner: str,
+    ) -> RecordDict:
+        """Train the adapter to forget what we asked to have forgotten."""
+        if unlearner != self.name:
+            raise CoordinatorError(f"round {request.round} is for {unlearner} to unlearn in")
+        data, base = self._data(), self._base()
+        forgotten = forget_set_of(ledger.ledger, self._settings, data.train)
+        result = unlearn(
+            base,
+            adapter_at_scale(request.adapter, self._settings),
+            data,
+            forgotten,
+            allowed,
+            self._settings,
+            self.name,
+            request.round,
+            lambda step, steps, loss: record.doing("unlearning", request.round, step, steps, loss),
+        )
+        started = time.monotonic()
+        drawn = Drawn(ledger.committed(allowed), result.retained)
+        metrics = {
+            # No effort that an agent chose, and none that it is to learn from.
+            "effort": 0.0,
+            "ledger-seconds": time.monotonic() - started,
+            "tokens": float(result.tokens),
+            "steps": float(result.steps),
+            "first-loss": result.first_loss,
+            "last-loss": result.last_loss,
+            "train-seconds": result.seconds,
+            **result.figures,
+        }
+        # How many records it was is nobody's business but the attestors' of the receipt.
+        return self._noted(
+            request, record, context, ledger, drawn, result, result.arrays, 1, metrics
+        )
+
+    def _noted(
+        self,
+        request: Request,
+        record: OwnRecord,
+        context: TaskContext,
+        ledger: OwnLedger,
+        drawn: Drawn,
+        result: Trained,
+        arrays: Arrays,
+        examples: int,
+        metrics: dict[str, float],
+    ) -> RecordDict:
+        """Sign an update, note it in the ledger before anybody hears of it, and reply with it."""
         signed = sign_update(
             context,
             self._account,
             self.name,
             request.round,
             hash_arrays(request.adapter),
-            update_hash=hash_arrays(result.arrays),
-            num_examples=result.records,
+            update_hash=hash_arrays(arrays),
+            num_examples=examples,
             deadline=self._submission_deadline(),
         )
         started = time.monotonic()
         ledger.note_training(signed, request.run, drawn, result)
         self._anchor_in(request.round, ledger, record)
         metrics["ledger-seconds"] += time.monotonic() - started
-        self._keep(signed, request, context, record, result.arrays, metrics)
-        return self._reply(signed, result.arrays, metrics)
+        self._keep(signed, request, context, record, arrays, metrics)
+        return self._reply(signed, arrays, metrics)
 
     def _decline(
         self,
@@ -329,11 +400,22 @@ class Organization:
             "test-rows": float(len(data.test)),
             "evaluate-seconds": time.monotonic() - started,
             "ledger-seconds": ledger_seconds,
+            **self._forgotten(base, adapter, data),
         }
         record.closed(request.round, metrics)
         return RecordDict({protocol.HEADER: closed, protocol.METRICS: MetricRecord({**metrics})})
 
     # Parts
+
+    def _forgotten(
+        self, base: BaseModel, adapter: LoraAdapter, data: OrganizationData
+    ) -> dict[str, float]:
+        """Measure the final adapter on what we had the run unlearn, if anything."""
+        if self.name not in self._settings.fast_rounds.unlearners:
+            return {}
+        with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
+            forgotten = forget_set_of(ledger.ledger, self._settings, data.train)
+        return forgotten_figures(base, adapter, data, forgotten, self._settings, self.name)
 
     def _evaluate(
         self,

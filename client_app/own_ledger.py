@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from eth_account.signers.local import LocalAccount
 
@@ -25,8 +25,33 @@ from strategies.settings import RunSettings
 from strategies.signed_update import SignedUpdate
 from strategies.terms import agreed_settings
 
-if TYPE_CHECKING:
-    from llm.training import TrainingResult
+
+class Trained(Protocol):
+    """What the ledger notes of a round's training."""
+
+    @property
+    def records(self) -> int:
+        """Records trained on."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens processed."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+
+    @property
+    def first_loss(self) -> float:
+        """Loss of the first step, nats."""
+
+    @property
+    def last_loss(self) -> float:
+        """Loss of the last step, nats."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +125,7 @@ class OwnLedger:
             {record.id: record_digest(record) for record in records},
         )
 
-    def note_training(
-        self, signed: SignedUpdate, run: str, drawn: Drawn, result: "TrainingResult"
-    ) -> int:
+    def note_training(self, signed: SignedUpdate, run: str, drawn: Drawn, result: Trained) -> int:
         """Write what was trained in a round, before anybody hears of it.
 
         Returns

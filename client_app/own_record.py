@@ -33,6 +33,7 @@ from blockchain.model_update import ModelUpdate
 from llm.factors import Arrays
 from strategies.lineage import Lineage
 from strategies.protocol import RoundReceipt
+from strategies.purge_record import covered
 from strategies.run_archive import ArchiveError, load_arrays, read_json, write_json
 from strategies.settings import RunSettings
 from strategies.signed_update import Opening, SignedUpdate
@@ -231,15 +232,17 @@ class OwnRecord:
             raise ArchiveError(f"{path} was altered: it is not the update that we signed")
         return arrays
 
-    def purge_from(self, round_number: int) -> list[str]:
-        """Delete what opens our commitments of a round and all after it: update hash, salt, update.
+    def purge(self, first: int, last: int | None = None) -> list[str]:
+        """Delete what opens our commitments of some rounds: update hash, salt, update.
 
         What we signed and its receipt stay: they say nothing of the data.
 
         Parameters
         ----------
-        round_number : int
-            The task's own round.
+        first : int
+            The first of them, by the task's own count.
+        last : int, optional
+            The last one; by default all from the first one on.
 
         Returns
         -------
@@ -250,7 +253,7 @@ class OwnRecord:
         if not folder.is_dir():
             return []
         matches = (_OPENING.fullmatch(path.name) for path in folder.iterdir())
-        names = sorted(match[0] for match in matches if match and int(match[1]) >= round_number)
+        names = sorted(m[0] for m in matches if m and covered(int(m[1]), first, last))
         for name in names:
             (folder / name).unlink(missing_ok=True)
         sync_folder(folder)

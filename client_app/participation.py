@@ -242,7 +242,8 @@ class Participation:
             if joined <= kept.after
             else (request.task, joined - kept.after)
             for joined, one in sorted(replies.items())
-            if joined <= number - 2 and not one.signed.declines
+            # An effort of none: it unlearned, which no agent decided.
+            if joined <= number - 2 and not one.signed.declines and _percent(one)
         }
         earned = {
             task: self._earnings(task).by_round(min(n for one, n in places.values() if one == task))

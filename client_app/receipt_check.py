@@ -74,8 +74,10 @@ def check_evidence(evidence: Evidence, stored: StoredRequest, chain: PublicChain
             raise ReceiptError("nothing was to forget, and the adapter is another one")
         return [*done, "no round drew the data, as the organization signed"]
     if not first:
-        raise ReceiptError("no round drew the data, and the label says that some were made again")
-    if kept.after >= first:
+        raise ReceiptError("no round drew the data, and the label says that something was done")
+    if evidence.label == "EMPIRICAL":
+        _check_unlearned(evidence, kept, chain)
+    elif kept.after >= first:
         raise ReceiptError(f"round {kept.after} was kept, and round {first} drew the data")
     if bytes.fromhex(evidence.before.task) not in {span.task for span in kept.spans}:
         raise ReceiptError("the run before is none that the run after goes on from")
@@ -133,6 +135,22 @@ def _check_place(name: str, place: Place, chain: PublicChain) -> None:
             f"{name}: round {place.round} of run {place.run} has the adapter 0x{found.hex()[:16]}… "
             f"on chain, the evidence says 0x{place.adapter[:16]}…"
         )
+
+
+def _check_unlearned(evidence: Evidence, kept: Lineage, chain: PublicChain) -> None:
+    """Make sure that a run that unlearned by training was asked for, and says what it measured."""
+    signed = evidence.signed_plan()
+    if signed is None or signed.plan.method != "fast":
+        raise ReceiptError("the organization asked to be forgotten exactly, the label is EMPIRICAL")
+    started_from = chain.task(bytes.fromhex(evidence.after.task)).genesis_adapter.hex()
+    if kept.after < evidence.rounds[-1] or evidence.before.adapter != started_from:
+        raise ReceiptError("to unlearn by training, the run before is gone on from as a whole")
+    organization = evidence.request.organization
+    if not any(
+        one.organization == organization and one.name == "forget-loss" and one.before and one.after
+        for one in evidence.metrics
+    ):
+        raise ReceiptError("what has come of the unlearning was not measured")
 
 
 def _check_made_again(evidence: Evidence, chain: PublicChain) -> list[str]:

@@ -1,11 +1,13 @@
-"""An order to make rounds again, held against the public chain before anything is done about it."""
+"""An order to unlearn, held against the public chain before anything is done about it."""
 
+from collections.abc import Collection
 from typing import Final
 
 from blockchain.merkle import organization_id
 from blockchain.public_chain import PublicChain
 from blockchain.unlearning_messages import RequestState, UnlearningScope
 from client_app.own_record import OwnRecord
+from client_app.own_requests import known_tasks
 from client_app.request import CoordinatorError
 from strategies.home import organization_folder
 from strategies.replay_order import ReplayOrder
@@ -17,6 +19,8 @@ from strategies.terms import agreed_config, terms_hash
 _MAY_DIFFER: Final = {
     "lineage",
     "requests",
+    "unlearners",
+    "rounds",
     "organizations",
     "attestors",
     "ranks",
@@ -24,8 +28,10 @@ _MAY_DIFFER: Final = {
 }
 
 
-def check_order(chain: PublicChain, order: ReplayOrder, own: RunSettings) -> None:
-    """Make sure that an order makes an agreed run again, for requests that stand on the chain.
+def check_order(
+    chain: PublicChain, order: ReplayOrder, own: RunSettings, organization: str
+) -> None:
+    """Make sure that an order replaces an agreed run, for requests that stand on the chain.
 
     Parameters
     ----------
@@ -35,12 +41,15 @@ def check_order(chain: PublicChain, order: ReplayOrder, own: RunSettings) -> Non
         What the coordinator sent.
     own : RunSettings
         Where and how the organization works.
+    organization : str
+        Its name.
 
     Raises
     ------
     CoordinatorError
         If the replaced run's terms on chain are others, a setting differs that may not, an
-        organization is left out that did not ask for it, or a request does not stand.
+        organization is left out that did not ask for it, or a request does not stand or is about
+        another run.
     """
     settings, origin = order.settings_at(own), order.origin_at(own)
     kept = settings.kept_rounds
@@ -64,7 +73,8 @@ def check_order(chain: PublicChain, order: ReplayOrder, own: RunSettings) -> Non
         raise CoordinatorError(
             f"{odd[0]} was {before[odd[0]]!r}, the order says {now[odd[0]]!r}: expected the same"
         )
-    _check_requests(chain, settings, origin)
+    _check_rounds(chain.task(kept.replaced).last_round, settings, origin)
+    _check_requests(chain, settings, origin, _family(settings, organization))
 
 
 def as_it_worked(settings: RunSettings, organization: str) -> RunSettings:
@@ -81,13 +91,60 @@ def as_it_worked(settings: RunSettings, organization: str) -> RunSettings:
     return RunSettings.from_run_config({**settings.to_run_config(), **kept})
 
 
-def _check_requests(chain: PublicChain, settings: RunSettings, origin: RunSettings) -> None:
-    withdrawn = set()
+def _check_rounds(last_round: int, settings: RunSettings, origin: RunSettings) -> None:
+    """Make sure that no more rounds are left out, or added, than unlearning takes.
+
+    Parameters
+    ----------
+    last_round : int
+        The last round of the task that is gone on from, by its own count.
+    settings, origin : RunSettings
+        Those of the run, and of the one whose rounds it replaces.
+    """
+    fast, kept = settings.fast_rounds, settings.kept_rounds
+    if settings.rounds != origin.rounds + fast.last:
+        raise CoordinatorError(
+            f"{settings.rounds} rounds, expected {origin.rounds + fast.last}: the replaced run's "
+            f"{origin.rounds}, and {fast.last} to unlearn and recover"
+        )
+    if not fast.unlearners:
+        return
+    came_to = origin.kept_rounds.after + last_round
+    # One more round may only have sealed what the last one earned.
+    if kept.after < min(origin.rounds, came_to - 1):
+        raise CoordinatorError(
+            f"the order keeps {kept.after} rounds, the run to go on from came to {came_to}: to "
+            "unlearn by training, all are kept"
+        )
+
+
+def _family(settings: RunSettings, organization: str) -> set[bytes]:
+    """Return the tasks that we know to go on from the same first one as a run."""
+    spans = settings.kept_rounds.spans
+    found = {span.task for span in spans}
+    folder = organization_folder(settings.home_path, organization)
+    for task in known_tasks(settings.home_path, organization):
+        kept = OwnRecord(folder, task).kept_rounds().spans
+        if kept and kept[0].task == spans[0].task:
+            found.add(task)
+    return found
+
+
+def _check_requests(
+    chain: PublicChain, settings: RunSettings, origin: RunSettings, family: Collection[bytes]
+) -> None:
+    withdrawn, asked = set(), set()
     for identifier in settings.request_ids:
         stored = chain.unlearning.request_of(identifier)
         if stored is None or stored.state not in (RequestState.OPEN, RequestState.COMPLETED):
             state = "unknown" if stored is None else stored.state.name.lower()
             raise CoordinatorError(f"the request 0x{identifier.hex()} is {state}, expected open")
+        if stored.request.task not in family:
+            raise CoordinatorError(
+                f"the request 0x{identifier.hex()} is about the task "
+                f"0x{stored.request.task.hex()[:16]}…, none of the runs that the order replaces"
+            )
+        asked.add(stored.request.organization)
         if stored.request.scope is UnlearningScope.ORGANIZATION:
             withdrawn.add(stored.request.organization)
     names = settings.organization_names
@@ -99,3 +156,6 @@ def _check_requests(chain: PublicChain, settings: RunSettings, origin: RunSettin
     for name in names:
         if organization_id(name) in withdrawn:
             raise CoordinatorError(f"{name} takes part, and asked to be forgotten")
+    for name in settings.fast_rounds.unlearners:
+        if organization_id(name) not in asked:
+            raise CoordinatorError(f"{name} is to unlearn, and asked for nothing")

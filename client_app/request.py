@@ -85,7 +85,7 @@ def read_request(content: RecordDict, organization: str, settings: RunSettings) 
     sent = content.array_records.get(protocol.ADAPTER)
     if header is None or sent is None:
         raise ProtocolError("a message without header or adapter")
-    adapter = _complete(sent, agreed_rule(settings))
+    adapter = complete_adapter(sent, agreed_rule(settings))
     stated = protocol.digest(header, "adapter-hash")
     computed = hash_arrays(adapter)
     if computed != stated:
@@ -245,8 +245,14 @@ def _rewards(header: Mapping[str, Any]) -> tuple[RewardStatement, ...]:
         raise ProtocolError(f"{protocol.REWARDS}: {error}") from error
 
 
-def _complete(sent: ArrayRecord, rule: AggregationRule) -> Arrays:
-    """Return the whole adapter: what was sent, and the rest from the seed."""
+def complete_adapter(sent: ArrayRecord, rule: AggregationRule) -> Arrays:
+    """Return the whole adapter: what was sent, and the rest from the seed.
+
+    Raises
+    ------
+    ProtocolError
+        If an array was not agreed, or is of another kind or shape than was.
+    """
     arrays = dict(_initial_arrays(rule))
     for name, array in sent.items():
         if name not in arrays:

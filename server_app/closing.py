@@ -1,5 +1,6 @@
 """The closing message: the last receipts go out, the final evaluations come back."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from flwr.serverapp import Grid
@@ -33,7 +34,13 @@ class Closing:
 
 
 def close_run(
-    grid: Grid, strategy: FederatedLora, log: RunLog, *, timeout: float, evaluated: bool = True
+    grid: Grid,
+    strategy: FederatedLora,
+    log: RunLog,
+    *,
+    timeout: float,
+    evaluated: bool = True,
+    needed: Collection[str] = (),
 ) -> dict[str, Closing]:
     """Send the closing message and return what came back, by organization.
 
@@ -49,13 +56,15 @@ def close_run(
         Seconds to wait.
     evaluated : bool
         Whether the adapter is evaluated: not where another run takes this one's place at once.
+    needed : collection of str
+        Organizations without whose word the run has no result.
 
     One that does not answer, or not in order, is named in the log and left out.
 
     Raises
     ------
     ClosingError
-        If nobody answers: a run without a single evaluation has no result.
+        If nobody answers, or one that is needed does not: the run has no result then.
     """
     messages = strategy.closing_messages(evaluated=evaluated)
     replies = {
@@ -81,4 +90,6 @@ def close_run(
         log("organization-closed", {"organization": organization})
     if not closings:
         raise ClosingError("no organization answered the closing message; the log says why")
+    if missing := sorted(set(needed) - closings.keys()):
+        raise ClosingError(f"{missing[0]} did not say what has come of it; the log says why")
     return closings

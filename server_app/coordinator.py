@@ -160,7 +160,14 @@ def _run(
             close_run(grid, strategy, log, timeout=settings.round_deadline, evaluated=False)
             raise
     strategy.close_rewards(grid)
-    closings = close_run(grid, strategy, log, timeout=settings.round_deadline)
+    closings = close_run(
+        grid,
+        strategy,
+        log,
+        timeout=settings.round_deadline,
+        # What has come of the unlearning, only they can say.
+        needed=settings.fast_rounds.unlearners,
+    )
     summary = summarize(
         settings=settings,
         archive=archive,
@@ -231,7 +238,12 @@ def _strategy(
         )
         save_adapter(folder, adapter, base_model=base, model_card=card)
 
+    fast = settings.fast_rounds
+
     def arrived(round_number: int) -> frozenset[str] | None:
+        unlearner = fast.unlearner_in(round_number)
+        if unlearner is not None:
+            return frozenset({unlearner})
         # Whoever withdrew is in none of the rounds made again.
         replied = origin.arrived(round_number)
         return None if replied is None else replied & set(settings.organization_names)
@@ -247,6 +259,7 @@ def _strategy(
             deadline=settings.round_deadline,
             attestors=frozenset(settings.attestor_names),
             rewards=RewardTerms.of(settings),
+            fast=fast,
         ),
         save_adapter=save,
         listener=log,

@@ -17,7 +17,8 @@ def rounds_of(
     """Return one item for each organization and round.
 
     ``did`` is ``low``, ``mid``, ``high`` or, where the reply names no effort of the terms,
-    ``trained``; or ``declined``, ``rejected``, ``late``, ``failed`` or ``unsigned``. ``effort`` is
+    ``trained``; or ``declined``, ``rejected``, ``late``, ``failed`` or ``unsigned``; where one
+    organization unlearns, ``unlearned``, and ``not asked`` of the others. ``effort`` is
     in percent, ``None`` where there is none. ``tokens`` and effort are what the organization
     reported with a reply that held, ``earned_gwei`` what the attested scores came to: ``None``
     where the round was not attested, 0 where that was too late for a later round to seal it.
@@ -59,6 +60,9 @@ def _did(
 ) -> tuple[str, int | None]:
     """Return what an organization did, and its effort in percent."""
     reply = _reply(outcome, organization)
+    unlearner = settings.fast_rounds.unlearner_in(outcome.round)
+    if unlearner is not None:
+        return ("unlearned" if reply is not None else "not asked"), None
     if reply is None:
         return outcome.absent.get(organization, "late"), None
     if reply.verdict == Verdict.DECLINED:

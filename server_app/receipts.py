@@ -18,6 +18,7 @@ from blockchain.public_chain import PublicChain
 from blockchain.typed_data import check_signer
 from blockchain.unlearning_messages import Completion, RequestState
 from blockchain.unlearning_requests import StoredRequest
+from server_app.forgotten_figures import forgotten_figures
 from server_app.ordered_grid import OrderedGrid
 from server_app.replay_plans import Plan
 from server_app.replay_settings import root_of, runs_with_tasks, settings_of
@@ -81,15 +82,22 @@ class Receipts:
     def complete(self) -> None:
         """Delete what a finished replay has replaced, and complete its requests, one by one."""
         plans = read_json(self._archive.folder / "plans.json")
-        first = self._settings.kept_rounds.after + 1
-        purged = self._purge(first)
+        fast = bool(self._settings.unlearners)
+        label = "EMPIRICAL" if fast else "EXACT_REPLAY"
+        purged = self._purge(
+            min(min(plan["rounds"]) for plan in plans.values())
+            if fast
+            else self._settings.kept_rounds.after + 1
+        )
         replaced = self._before.read_run()
         self._before.write_run({**replaced, "status": "replaced", "by": self._archive.name})
         for identifier, entry in sorted(plans.items()):
             stored = self._chain.unlearning.request_of(bytes.fromhex(identifier))
-            if stored is not None:
-                plan = Plan.from_json(entry)
-                self._complete(stored, self._evidence(stored, plan, "EXACT_REPLAY", purged))
+            if stored is None:
+                self._log("request-unknown", {"request": identifier})
+                continue
+            plan = Plan.from_json(entry)
+            self._complete(stored, self._evidence(stored, plan, label, purged))
 
     def bring_again(self) -> None:
         """Complete and deliver what an earlier attempt had signed and not brought to its end."""
@@ -156,7 +164,7 @@ class Receipts:
             ]
         }
         after = self._place(self._archive)
-        made_again = label == "EXACT_REPLAY"
+        made_again = label != "NOTHING_TO_FORGET"
         day = datetime.now(UTC).date() + timedelta(days=self._settings.backup_days)
         return Evidence(
             version=1,
@@ -177,7 +185,7 @@ class Receipts:
             terms=self._terms.hex(),
             code=source_hash(),
             seed=self._settings.seed,
-            metrics=self._metrics() if made_again else [],
+            metrics=self._metrics(names[request.organization]) if made_again else [],
             reference=NO_REFERENCE,
             purged=purged,
             backups_until=day.isoformat(),
@@ -192,8 +200,11 @@ class Receipts:
         task = str(archive.read_run()["task"])
         return Place(run=archive.name, task=task, round=last, adapter=adapter.hex())
 
-    def _metrics(self) -> list[Measured]:
-        """Return accuracy and loss on every organization's test rows, before and after."""
+    def _metrics(self, organization: str) -> list[Measured]:
+        """Return accuracy and loss on every organization's test rows, before and after.
+
+        Where it was unlearned by training, also what the organization measured on the data itself.
+        """
         summaries = [
             read_json(archive.folder / "summary.json")["organizations"]
             if (archive.folder / "summary.json").exists()
@@ -213,6 +224,9 @@ class Receipts:
                 )
                 for figure in ("accuracy", "loss")
             ]
+        if self._settings.unlearners:
+            path = self._archive.folder / "summary.json"
+            measured += forgotten_figures(organization, read_json(path)["forgetting"])
         return measured
 
     def _purge(self, first: int) -> list[Purged]:
@@ -223,10 +237,14 @@ class Receipts:
                 # The state that a run starts from is that of the last round it kept.
                 number = max(0, first - settings.kept_rounds.after)
                 done.append(self._purged(archive, number))
+        if self._settings.unlearners:
+            # What it began from held the data, and the updates that unlearned it say what it was.
+            last = self._settings.fast_rounds.last_unlearning
+            done.append(self._purged(self._archive, 0, last))
         return done
 
-    def _purged(self, archive: RunArchive, number: int) -> Purged:
-        purge = purge_rounds(archive, number, self._settings.request_ids)
+    def _purged(self, archive: RunArchive, number: int, last: int | None = None) -> Purged:
+        purge = purge_rounds(archive, number, self._settings.request_ids, last_round=last)
         return Purged(
             run=archive.name,
             first_round=number,

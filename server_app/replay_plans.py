@@ -14,7 +14,7 @@ from llm.json_nesting import check_nesting
 from strategies import protocol
 from strategies.protocol import ProtocolError
 from strategies.reply_errors import error_of
-from unlearning.replay_plan import SignedPlan
+from unlearning.replay_plan import Method, SignedPlan
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Plan:
     def first(self) -> int:
         """The first affected round; 0 where there is none."""
         return self.rounds[0] if self.rounds else 0
+
+    @property
+    def method(self) -> Method:
+        """How it is to be forgotten."""
+        return "exact" if self.signed is None else self.signed.plan.method
 
     def to_json(self) -> dict[str, Any]:
         """Lay the plan out."""

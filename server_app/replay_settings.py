@@ -1,4 +1,4 @@
-"""The settings of a run that makes rounds of another again, without what is to be forgotten."""
+"""The settings of a run that takes another one's place, for the sake of requests to forget."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from strategies.origin import run_of_task
-from strategies.run_archive import ArchiveError, RunArchive
+from strategies.round_outcome import RoundOutcome
+from strategies.run_archive import ArchiveError, RunArchive, read_json
 from strategies.settings import RunSettings, SettingsError
 
 _SUFFIX: Final = re.compile(r"-unlearned-\d+$")
@@ -57,7 +58,9 @@ def replaying(
     """Return the settings of the run that takes another one's place.
 
     Where the first affected round is one that the run has itself kept, an earlier run is gone on
-    from instead, and what that run's successors left out stays left out.
+    from instead, and what that run's successors left out stays left out. Rounds that unlearned by
+    training, or recovered from it, are not made again, nor can be: what they began from is deleted.
+    Then the replay begins before all that they made the model forget.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def replaying(
     """
     standing = settings_of(archive)
     task = bytes.fromhex(archive.read_run()["task"])
-    kept = standing.kept_rounds.keeping(task, first - 1)
+    kept = standing.kept_rounds.keeping(task, first_to_replace(archive, first) - 1)
     origin, carried_out = standing, set(requests)
     if kept.replaced is not None and kept.replaced != task:
         origin = settings_of(run_of_task(archive.home, kept.replaced))
@@ -84,7 +87,8 @@ def replaying(
             "run-name": new_name(archive),
             "mode": "train",
             "lineage": str(kept),
-            "requests": ",".join(f"0x{one.hex()}" for one in sorted(carried_out)),
+            "requests": _listed(carried_out),
+            "unlearners": "",
             "organizations": ",".join(stay),
             "attestors": ",".join(_attestors(standing, stay)),
             "ranks": ",".join(f"{n}={r}" for n, r in origin.ranks_given.items() if n in stay),
@@ -94,6 +98,69 @@ def replaying(
             "min-organizations": min(origin.min_organizations, len(stay)),
         },
     )
+
+
+def first_to_replace(archive: RunArchive, first: int) -> int:
+    """Return the logical round from which on rounds are made again, if one is to be.
+
+    Parameters
+    ----------
+    archive : RunArchive
+        The run as it stands.
+    first : int
+        The first affected logical round.
+    """
+    spans = settings_of(archive).kept_rounds.spans[::-1]
+    for run in (archive, *(run_of_task(archive.home, span.task) for span in spans)):
+        then = settings_of(run)
+        if then.unlearners and first <= then.kept_rounds.after + then.fast_rounds.last:
+            plans = read_json(run.folder / "plans.json")
+            first = min(first, *(min(plan["rounds"]) for plan in plans.values()))
+    return first
+
+
+def forgetting(
+    archive: RunArchive, requests: Collection[bytes], unlearners: Collection[str]
+) -> RunSettings:
+    """Return the settings of the run that goes on from another one and unlearns by training.
+
+    All of its rounds are kept. What it has still to come follows the recovery.
+
+    Parameters
+    ----------
+    archive : RunArchive
+        The run as it stands.
+    requests : collection of bytes
+        Ids of the requests, 32 bytes each.
+    unlearners : collection of str
+        Whose they are.
+    """
+    standing = settings_of(archive)
+    task = bytes.fromhex(archive.read_run()["task"])
+    done = last_logical_round(archive, standing)
+    return changed(
+        standing,
+        {
+            "run-name": new_name(archive),
+            "mode": "train",
+            "rounds": standing.rounds + len(set(unlearners)) + standing.recovery_rounds,
+            "lineage": str(standing.kept_rounds.keeping(task, done)),
+            "requests": _listed(requests),
+            "unlearners": ",".join(sorted(set(unlearners))),
+        },
+    )
+
+
+def last_logical_round(archive: RunArchive, settings: RunSettings) -> int:
+    """Return the last logical round that a run came to; one that only sealed rewards is none."""
+    own = archive.last_prepared_round() or 0
+    while own and not RoundOutcome.from_manifest(archive.manifest(own)).invited:
+        own -= 1
+    return min(settings.rounds, settings.kept_rounds.after + own)
+
+
+def _listed(requests: Collection[bytes]) -> str:
+    return ",".join(f"0x{one.hex()}" for one in sorted(requests))
 
 
 def new_name(archive: RunArchive) -> str:

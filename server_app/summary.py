@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from server_app.closing import Closing
+from server_app.forgotten_figures import forgetting_summary
 from server_app.participation import rounds_of
 from strategies.rewards import WEI_PER_GWEI
 from strategies.round_outcome import RoundOutcome
@@ -80,6 +81,11 @@ def summarize(
         "strategy": settings.aggregation,
         "rounds": trained,
         "organizations": organizations,
+        **(
+            {"forgetting": forgetting_summary(settings, archive, closings)}
+            if settings.unlearners
+            else {}
+        ),
         "mean_base_accuracy": _mean(organizations, "base_accuracy"),
         "mean_accuracy": _mean(organizations, "accuracy"),
         "general_text_loss": _general_text(closings),

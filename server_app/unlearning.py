@@ -15,12 +15,15 @@ from blockchain.errors import ChainError
 from blockchain.merkle import organization_id
 from blockchain.unlearning_messages import UnlearningScope
 from blockchain.unlearning_requests import StoredRequest
+from server_app.closing import ClosingError
 from server_app.coordinator import coordinate
 from server_app.ordered_grid import OrderedGrid
 from server_app.receipts import Receipts
 from server_app.replay_plans import Plan, ask_for_plans
 from server_app.replay_settings import (
     changed,
+    forgetting,
+    last_logical_round,
     replaying,
     root_of,
     runs_with_tasks,
@@ -28,13 +31,14 @@ from server_app.replay_settings import (
 )
 from server_app.roster import RosterError, find_organizations
 from server_app.run_log import RunLog
-from strategies.federated_lora import ReplayRefusedError
+from strategies.federated_lora import UnlearningRefusedError
 from strategies.open_requests import open_requests
 from strategies.origin import run_of_task
 from strategies.replay_order import ReplayOrder
 from strategies.round_outcome import Entry, RoundOutcome
 from strategies.run_archive import RunArchive, write_json
 from strategies.run_chain import open_writing_chain
+from strategies.setting_checks import fast_problem
 from strategies.settings import RunSettings, SettingsError
 
 #: Seconds that an organization with an open request has to connect.
@@ -115,15 +119,26 @@ class _StandingRun:
                 affected.append(one)
             else:
                 self._receipts(self._archive).nothing_to_forget(one, plan)
-        if affected:
+        if not affected:
+            return
+        if all(plans[one.request.id].method == "fast" for one in affected):
+            self._unlearn_fast(affected, plans)
+        else:
+            # What is made again without the data of one request is made so for all of them: those
+            # that asked to be forgotten fast get more than they asked for.
             self._replay(affected, plans)
 
     # What is asked
 
     def _open_requests(self) -> list[StoredRequest]:
-        """Return the open requests about the run and those that it goes on from, oldest first."""
-        tasks = [*(span.task for span in self._settings.kept_rounds.spans), self._task]
-        found = open_requests(self._chain, tasks)
+        """Return the open requests about the run, and about any it took the place of, by age."""
+        root = root_of(self._settings, self._task)
+        family = [
+            task
+            for _, settings, task in runs_with_tasks(self._archive.home)
+            if root_of(settings, task) == root
+        ]
+        found = open_requests(self._chain, family)
         return sorted(found, key=lambda one: (one.requested_at, one.request.id))
 
     def _plans(self, asked: Collection[StoredRequest]) -> dict[bytes, Plan]:
@@ -188,8 +203,7 @@ class _StandingRun:
 
     def _last_round(self) -> int:
         """Return the last logical round that the run came to."""
-        own = self._archive.last_prepared_round() or 0
-        return min(self._settings.rounds, self._settings.kept_rounds.after + own)
+        return last_logical_round(self._archive, self._settings)
 
     def _refuse(self, identifiers: Iterable[bytes], reason: str) -> None:
         """Say why requests are not carried out now; they stay open."""
@@ -215,11 +229,30 @@ class _StandingRun:
                 if one.request.scope is UnlearningScope.ORGANIZATION
             ],
         )
+        self._begin(settings, identifiers, plans)
+
+    def _unlearn_fast(self, asked: Collection[StoredRequest], plans: Mapping[bytes, Plan]) -> None:
+        """Unlearn by training, by one run for all requests that go on from the run as it stands."""
+        identifiers = [one.request.id for one in asked]
+        if problem := fast_problem(self._settings):
+            self._refuse(identifiers, problem)
+            return
+        names = {organization_id(name): name for name in self._settings.organization_names}
+        unlearners = {names[one.request.organization] for one in asked}
+        self._begin(forgetting(self._archive, identifiers, unlearners), identifiers, plans)
+
+    def _begin(
+        self,
+        settings: RunSettings,
+        identifiers: Collection[bytes],
+        plans: Mapping[bytes, Plan],
+    ) -> None:
+        """Carry out the run that takes this one's place, and complete its requests."""
         folder = settings.home_path / "runs" / settings.run_name
         folder.mkdir(parents=True, exist_ok=True)
         # Before the run's own entry: what it is for is known whenever it is found.
         write_json(folder / "plans.json", {i.hex(): plans[i].to_json() for i in identifiers})
-        self._log("replay-started", {"run": settings.run_name, "kept": settings.kept_rounds.after})
+        self._log("replaced-by", {"run": settings.run_name, "kept": settings.kept_rounds.after})
         if self._carried_out(settings, identifiers):
             self._receipts(RunArchive(folder)).complete()
 
@@ -240,8 +273,9 @@ class _StandingRun:
         order = ReplayOrder.of(settings, settings_of(origin), origin.name)
         try:
             coordinate(settings, OrderedGrid(self._grid, order))
-        except (ReplayRefusedError, RosterError) as error:
-            self._refuse(identifiers, f"EXACT_REPLAY is refused: {error}")
+        except (UnlearningRefusedError, RosterError, ClosingError) as error:
+            label = "EMPIRICAL" if settings.unlearners else "EXACT_REPLAY"
+            self._refuse(identifiers, f"{label} is refused: {error}")
             return False
         return True
 

@@ -195,7 +195,8 @@ def _check_round(
     yield from check_receipts(archive, outcome, context, chain)
     yield from check_attestation(archive, outcome, on_chain, context, chain)
     yield _check_rewards(archive, settings, outcome, context, chain)
-    if not purged:
+    # What a round was made from may be deleted where it itself stands.
+    if not purged and not any(purge.covers(outcome.parent_round) for purge in purges):
         yield from _check_recomputed(archive, settings, outcome)
 
 
@@ -261,7 +262,7 @@ def _check_aggregate(
     if len(contributions) < accepted:
         yield Check(number, "aggregate", False, "cannot be recomputed: an update is missing")
         return
-    rule = _rule(settings, archive.adapter_arrays(0))
+    rule = _rule(settings, archive.adapter_arrays(number))
     before = rule.restore(archive.state(outcome.parent_round))
     if not contributions:
         unchanged = hash_arrays(before.to_arrays())

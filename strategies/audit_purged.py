@@ -23,9 +23,8 @@ from strategies.terms import terms_hash
 #: How the check's name begins; the ids of the requests follow.
 PURGED: Final = "purged by request"
 
-#: Guarantees by which the rounds that held the data were replaced. By any other one the model that
-#: is used now was made of them still, or they never held it.
-_REPLACING: Final = (Guarantee.EXACT_ISOLATED, Guarantee.EXACT_REPLAY)
+#: Guarantees by which another model than one that holds the data is used now.
+_REPLACING: Final = (Guarantee.EXACT_ISOLATED, Guarantee.EXACT_REPLAY, Guarantee.EMPIRICAL)
 
 
 def check_purged(
@@ -88,7 +87,12 @@ def _of_requests(
     affected: each must be completed, and one must have affected this round or one before.
     """
     firsts = []
-    for request in requests:
+    stands = round_number > settings.fast_rounds.last_unlearning
+    # What the run made for its own requests is used since: only others can have replaced it.
+    reasons = [one for one in requests if not (stands and one in settings.request_ids)]
+    if not reasons:
+        yield "the run itself carried out what it would be purged for"
+    for request in reasons:
         try:
             firsts.append(_first_affected(request, archive, settings, task, chain))
         except (ChainError, ValueError) as error:
@@ -112,7 +116,8 @@ def _first_affected(
     replaced_from = _replaced_from(
         request, archive.home, kept.spans[0].task if own else task, chain
     )
-    if replaced_from is not None:
+    # A run that unlearned by training kept the rounds before: its completion says from where on.
+    if replaced_from is not None and completion.guarantee is not Guarantee.EMPIRICAL:
         return replaced_from
     # A completion counts as its request's task does.
     if about == task:

@@ -32,23 +32,29 @@ from strategies.run_progress import Listener, RunProgress
 from strategies.signed_update import TaskContext
 
 
-class ReplayRefusedError(RuntimeError):
-    """A round cannot be made again without an organization that took part in it.
+class UnlearningRefusedError(RuntimeError):
+    """A round of a run that unlearns cannot be carried out without somebody who did not answer.
 
     Parameters
     ----------
     round_number : int
         The round.
     absent : mapping of str to str
-        Who did not reply, and why.
+        Who did not reply, or not in order, and why.
+    unlearner : str, optional
+        Who was to unlearn in it; where the round was made again, nobody.
     """
 
-    def __init__(self, round_number: int, absent: Mapping[str, str]) -> None:
+    def __init__(
+        self, round_number: int, absent: Mapping[str, str], unlearner: str | None = None
+    ) -> None:
         self.absent = dict(absent)
         said = ", ".join(f"{name} ({reason})" for name, reason in sorted(absent.items()))
-        super().__init__(
-            f"round {round_number} cannot be made again: {said} took part in it and did not answer"
-        )
+        if unlearner is None:
+            what = f"made again: {said} took part in it and did not answer"
+        else:
+            what = f"carried out: {said} was to unlearn in it"
+        super().__init__(f"round {round_number} cannot be {what}")
 
 
 class StoppedForRequestsError(Exception):
@@ -164,9 +170,10 @@ class FederatedLora(Strategy):
         self._opened = time.monotonic()
         self._listener("round-opened", {"round": round_number, "adapter": parent.hex()})
         travelling = protocol.array_record(self._progress.travelling_arrays(adapter))
+        direction = self._direction(round_number)
         self._invited = [
             (
-                self._message(p, protocol.TRAIN, round_number, travelling, parent),
+                self._message(p, protocol.TRAIN, round_number, travelling, parent, None, direction),
                 Invitation(
                     organization=p.organization,
                     node=p.node,
@@ -188,11 +195,14 @@ class FederatedLora(Strategy):
         waited = time.monotonic() - self._opened
         checked, absent = self._checked(replies)
         if absent and self._arrived(round_number) is not None:
-            raise ReplayRefusedError(round_number, absent)
+            raise UnlearningRefusedError(
+                round_number, absent, self._terms.fast.unlearner_in(round_number)
+            )
         submitted = self._submissions(round_number)
         checked = [_uncontradicted(reply, submitted, self._notary.context) for reply in checked]
         for reply in checked:
             self._report(reply)
+        self._require_unlearned(round_number, checked)
         accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
 
         started = time.monotonic()
@@ -302,6 +312,27 @@ class FederatedLora(Strategy):
             return self._participants
         return [p for p in self._participants if p.organization in arrived]
 
+    def _require_unlearned(self, round_number: int, checked: Iterable[CheckedReply]) -> None:
+        """Make sure that whoever was to unlearn in a round did, with an update that holds."""
+        unlearner = self._terms.fast.unlearner_in(round_number)
+        if unlearner is None:
+            return
+        bad = {r.organization: r.verdict.name for r in checked if r.verdict is not Verdict.ACCEPTED}
+        if bad:
+            raise UnlearningRefusedError(round_number, bad, unlearner)
+
+    def _direction(self, round_number: int) -> dict[str, ArrayRecord]:
+        """Return the adapters before and after the unlearning, for a round of recovery."""
+        if not self._terms.fast.recovers_in(round_number):
+            return {}
+        places = {protocol.BEFORE: 0, protocol.AFTER: self._terms.fast.last_unlearning}
+        return {
+            key: protocol.array_record(
+                self._progress.travelling_arrays(self._archive.adapter_arrays(number))
+            )
+            for key, number in places.items()
+        }
+
     def _message(
         self,
         participant: Participant,
@@ -310,6 +341,7 @@ class FederatedLora(Strategy):
         travelling: ArrayRecord,
         adapter_hash: bytes,
         more: Mapping[str, Any] | None = None,
+        records: Mapping[str, ArrayRecord] | None = None,
     ) -> Message:
         receipt = self._progress.receipts.get(participant.organization)
         header = protocol.header_record(
@@ -328,7 +360,9 @@ class FederatedLora(Strategy):
             }
         )
         return Message(
-            content=RecordDict({protocol.ADAPTER: travelling, protocol.HEADER: header}),
+            content=RecordDict(
+                {protocol.ADAPTER: travelling, protocol.HEADER: header, **(records or {})}
+            ),
             message_type=kind,
             dst_node_id=participant.node,
             group_id=str(round_number),
@@ -393,7 +427,11 @@ class FederatedLora(Strategy):
         ]
 
     def _aggregate(self, round_number: int, checked: list[CheckedReply]) -> RoundAggregate:
-        needed = max(self._terms.min_organizations, self._rule.minimum_contributions)
+        needed = max(
+            # Where one unlearns, nobody else is asked.
+            1 if self._terms.fast.unlearner_in(round_number) else self._terms.min_organizations,
+            self._rule.minimum_contributions,
+        )
         result = aggregate_round(
             self._rule, self._progress.state, round_number, checked, needed=needed
         )

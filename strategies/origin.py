@@ -80,9 +80,11 @@ class OriginRounds:
         if not archive.is_sealed(number):
             return None
         manifest: Mapping[str, object] = archive.manifest(number)
-        entries = RoundOutcome.from_manifest(manifest).entries
+        outcome = RoundOutcome.from_manifest(manifest)
+        if not outcome.invited:
+            return None
         # One known from the chain alone did not arrive in time.
-        return frozenset(entry.organization for entry in entries if entry.signature)
+        return frozenset(entry.organization for entry in outcome.entries if entry.signature)
 
 
 def run_of_task(home: Path, task: bytes) -> RunArchive:

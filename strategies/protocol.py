@@ -49,6 +49,14 @@ OPENING = "opening"
 METRICS = "metrics"
 ORGANIZATIONS = "organizations"
 
+#: In a round of recovery: the adapters before and after the unlearning.
+BEFORE = "before-unlearning"
+AFTER = "after-unlearning"
+
+#: How the names of figures begin that were measured on data that is to be forgotten. Two of them,
+#: ``rows`` and ``hold-out-rows``, are how many records the others rest on.
+FORGOTTEN_FIGURE = "forgotten-"
+
 #: Entry of a header: `strategies.reward_statement.write_statements`.
 REWARDS = "rewards"
 

@@ -51,16 +51,24 @@ class Purge:
         The day on which it was begun, UTC.
     files : tuple of PurgedFile
         What was deleted.
+    last_round : int, optional
+        The last round that is purged; by default there is none.
     """
 
     first_round: int
     requests: tuple[bytes, ...]
     day: date
     files: tuple[PurgedFile, ...]
+    last_round: int | None = None
 
     def covers(self, round_number: int) -> bool:
         """Whether it purged a round."""
-        return round_number >= self.first_round
+        return covered(round_number, self.first_round, self.last_round)
+
+
+def covered(round_number: int, first: int, last: int | None) -> bool:
+    """Whether a round is one from the first to the last, or to whichever comes."""
+    return first <= round_number and (last is None or round_number <= last)
 
 
 def purges_of(archive: RunArchive) -> tuple[Purge, ...]:
@@ -129,6 +137,7 @@ class _File(_Strict):
 
 class _Entry(_Strict):
     first_round: Annotated[int, Field(alias="first-round", ge=0)]
+    last_round: Annotated[int | None, Field(alias="last-round", ge=0)] = None
     requests: Annotated[
         list[Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]], Field(min_length=1)
     ]
@@ -147,6 +156,7 @@ def _to_json(purges: Sequence[Purge]) -> dict[str, Any]:
         "purges": [
             {
                 "first-round": purge.first_round,
+                **({} if purge.last_round is None else {"last-round": purge.last_round}),
                 "requests": [f"0x{request.hex()}" for request in purge.requests],
                 "day": purge.day.isoformat(),
                 "files": [
@@ -172,24 +182,28 @@ def _from_json(document: dict[str, Any]) -> tuple[Purge, ...]:
         raise ValueError("a file stands in it twice")
     for entry in entries:
         for file in entry.files:
-            _check_place(file.path, entry.first_round)
+            _check_place(file.path, entry.first_round, entry.last_round)
     return tuple(
         Purge(
             first_round=entry.first_round,
             requests=tuple(bytes.fromhex(request[2:]) for request in entry.requests),
             day=date.fromisoformat(entry.day),
             files=tuple(PurgedFile(file.path, file.sha256, file.bytes) for file in entry.files),
+            last_round=entry.last_round,
         )
         for entry in entries
     )
 
 
-def _check_place(place: str, first_round: int) -> None:
+def _check_place(place: str, first_round: int, last_round: int | None) -> None:
     """Refuse a way out of the run's folder, and a file of a round that is kept."""
     path = PurePosixPath(place)
     if str(path) != place or ".." in path.parts:
         raise ValueError(f"{place[:80]!r} is no plain path")
     match = re.match(_PLACE, place)
     number = match[1] if match else None
-    if number is not None and (int(number) < first_round or f"{int(number):04d}" != number):
-        raise ValueError(f"{place[:80]!r} is of no round from {first_round} on")
+    if number is None:
+        return
+    if not covered(int(number), first_round, last_round) or f"{int(number):04d}" != number:
+        until = "on" if last_round is None else f"to {last_round}"
+        raise ValueError(f"{place[:80]!r} is of no round from {first_round} {until}")

@@ -8,7 +8,7 @@ what was lost. A purged round keeps its manifest, seal, attestation and record.
 import hashlib
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final, Literal
@@ -18,6 +18,7 @@ from blockchain.merkle import check_hash
 from strategies.purge_record import (
     Purge,
     PurgedFile,
+    covered,
     purged_by,
     purged_file,
     purges_of,
@@ -37,11 +38,17 @@ _ROUND: Final = re.compile(r"([0-9]{4,})(\.partial)?")
 _EMPTIED: Final = re.compile(r"rounds/[0-9]{4,}(\.partial|/adapter)(/.*)?", re.DOTALL)
 
 
-def purge_rounds(archive: RunArchive, first_round: int, requests: Sequence[bytes]) -> Purge:
+def purge_rounds(
+    archive: RunArchive,
+    first_round: int,
+    requests: Sequence[bytes],
+    *,
+    last_round: int | None = None,
+) -> Purge:
     """Delete what a run holds of its rounds from one on; called again, finish what was begun.
 
     That is each round's state, adapter and openings, and every update that the openings of no
-    round before name.
+    round that is kept name.
 
     Parameters
     ----------
@@ -51,6 +58,8 @@ def purge_rounds(archive: RunArchive, first_round: int, requests: Sequence[bytes
         The run's own round; 0 where the state that the run starts from holds the data already.
     requests : sequence of bytes
         Ids of the requests to forget that it is done for, 32 bytes each.
+    last_round : int, optional
+        The last round that is purged; by default all are from the first one on.
 
     Returns
     -------
@@ -71,19 +80,25 @@ def purge_rounds(archive: RunArchive, first_round: int, requests: Sequence[bytes
         )
     asked = tuple(dict.fromkeys(check_hash(request, "request") for request in requests))
     purges = purges_of(archive)
-    # Openings from the first purge on may be gone already; what they named is noted.
-    needed = _needed(archive, min([first_round, *(purge.first_round for purge in purges)]))
+    # Openings of what was purged before may be gone already; what they named is noted.
+    needed = _needed(
+        archive,
+        lambda number: (
+            covered(number, first_round, last_round) or any(one.covers(number) for one in purges)
+        ),
+    )
     noted = [file.path for purge in purges for file in purge.files]
     spared = needed.union(noted)
-    held = [place for place in _held(archive, first_round) if place not in spared]
+    held = [place for place in _held(archive, first_round, last_round) if place not in spared]
     _require_deletable(archive, [*noted, *held], needed)
     found = tuple(_described(archive, place) for place in held)
-    purge = Purge(first_round, asked, datetime.now(UTC).date(), found)
+    purge = Purge(first_round, asked, datetime.now(UTC).date(), found, last_round)
     if found:
         purges = (*purges, purge)
         write_purges(archive, purges)
     _delete(archive, [*noted, *held])
-    same = [one for one in purges if (one.first_round, one.requests) == (first_round, asked)]
+    this = (first_round, last_round, asked)
+    same = [one for one in purges if (one.first_round, one.last_round, one.requests) == this]
     return same[-1] if same else purge
 
 
@@ -114,23 +129,23 @@ def files_left(archive: RunArchive, purges: Iterable[Purge], round_number: int) 
 # What is to be deleted
 
 
-def _held(archive: RunArchive, first_round: int) -> Iterator[str]:
-    """Name every file of the rounds from one on, and every update."""
+def _held(archive: RunArchive, first_round: int, last_round: int | None) -> Iterator[str]:
+    """Name every file of the rounds from one to another, and every update."""
     for name in sorted(path.name for path in (archive.folder / "rounds").iterdir()):
         match = _ROUND.fullmatch(name)
-        if match is None or int(match[1]) < first_round:
+        if match is None or not covered(int(match[1]), first_round, last_round):
             continue
         for part in [""] if match[2] else [f"/{part}" for part in _PARTS]:
             yield from _files_at(archive, f"rounds/{name}{part}")
     yield from _files_at(archive, "updates")
 
 
-def _needed(archive: RunArchive, first_round: int) -> set[str]:
-    """Return where the updates lie that the openings of the rounds before one name."""
+def _needed(archive: RunArchive, is_purged: Callable[[int], bool]) -> set[str]:
+    """Return where the updates lie that the openings of the rounds that are kept name."""
     return {
         f"updates/{archive.update_path(opening.update_hash).name}"
-        for number in range(first_round)
-        if archive.is_prepared(number)
+        for number in range((archive.last_prepared_round() or 0) + 1)
+        if archive.is_prepared(number) and not is_purged(number)
         for opening in archive.openings(number).values()
     }
 

@@ -213,6 +213,11 @@ class RoundOutcome:
             absent={},
         )
 
+    @property
+    def invited(self) -> bool:
+        """Whether anybody was asked to train: not where it only sealed what was earned before."""
+        return bool(self.entries or self.absent)
+
     def manifest(self, task: bytes) -> dict[str, Any]:
         """Return the manifest, canonically encodable."""
         return {

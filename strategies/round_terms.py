@@ -1,7 +1,8 @@
 """Who takes part in a run's rounds, and what holds in every one of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from strategies.fast_rounds import FastRounds
 from strategies.rewards import RewardTerms
 
 
@@ -59,6 +60,8 @@ class RoundTerms:
         Organizations that attest.
     rewards : RewardTerms
         What a round pays.
+    fast : FastRounds
+        Which rounds unlearn by training, or recover from it; by default none.
     """
 
     min_organizations: int
@@ -67,3 +70,4 @@ class RoundTerms:
     deadline: float
     attestors: frozenset[str]
     rewards: RewardTerms
+    fast: FastRounds = field(default_factory=FastRounds)

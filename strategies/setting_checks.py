@@ -39,6 +39,7 @@ def check_settings(settings: "RunSettings") -> None:
     _scores_fit(settings)
     _effort_fits(settings)
     _lineage_fits(settings)
+    _unlearning_fits(settings)
 
 
 def _organizations_fit(settings: "RunSettings") -> None:
@@ -173,3 +174,37 @@ def _lineage_fits(settings: "RunSettings") -> None:
         raise ValueError(f"requests: {settings.requests[:80]!r}, expected ids 0x..., by commas")
     if bool(settings.requests) != bool(kept.spans):
         raise ValueError("requests and lineage: expected both, or neither")
+
+
+def _unlearning_fits(settings: "RunSettings") -> None:
+    fast = settings.fast_rounds
+    if not fast.unlearners:
+        return
+    for name in fast.unlearners:
+        if name not in settings.organization_names:
+            raise ValueError(f"unlearners: {name!r} is not among the organizations")
+    if len(set(fast.unlearners)) != len(fast.unlearners):
+        raise ValueError("unlearners: a name stands twice")
+    if not settings.requests:
+        raise ValueError("unlearners and requests: expected both, or no unlearners")
+    if problem := fast_problem(settings):
+        raise ValueError(f"unlearners: {problem}")
+    if settings.kept_rounds.after + fast.last > settings.rounds:
+        raise ValueError(
+            f"unlearners: {fast.last} rounds to unlearn and recover after the "
+            f"{settings.kept_rounds.after} kept, only {settings.rounds} in all"
+        )
+
+
+def fast_problem(settings: "RunSettings") -> str:
+    """Say why a run cannot unlearn by training; empty where it can.
+
+    The round in which an organization unlearns is its update alone, and recovery is held against
+    the change of B: both as under ``ffa`` without a robust statistic in the mean's place.
+    """
+    if (settings.aggregation, settings.robust) == ("ffa", "none"):
+        return ""
+    return (
+        "to unlearn by training takes aggregation 'ffa' and robust 'none', the run has "
+        f"{settings.aggregation!r} and {settings.robust!r}"
+    )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
 from strategies.effort import Effort
+from strategies.fast_rounds import FastRounds
 from strategies.home import foedus_home
 from strategies.lineage import Lineage
 from strategies.setting_checks import check_settings
@@ -62,6 +63,32 @@ class RunSettings(BaseModel):
         "",
         description="Ids of the requests to forget that the run carries out; written with "
         "`lineage`.",
+    )
+
+    unlearners: str = Field(
+        "",
+        description="Organizations that make the model forget by training, one in each of the "
+        "run's first rounds; written with `requests`.",
+    )
+    forgetting_method: Literal["npo", "grad-diff", "simnpo", "grad-ascent"] = Field(
+        "npo", description="Loss by which `foedus unlearn --method fast` forgets."
+    )
+    forgetting_epochs: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Most passes over the records to forget; it stops where they are no likelier "
+        "than rows never trained on.",
+    )
+    forgetting_learning_rate: float = Field(
+        1e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
+    )
+    recovery_rounds: int = Field(
+        2, ge=0, le=100, description="Rounds after it in which the organizations train on."
+    )
+    recovery_projection: bool = Field(
+        True,
+        description="Whether each removes from its update in those what would undo the unlearning.",
     )
 
     organizations: str = Field(
@@ -346,6 +373,12 @@ class RunSettings(BaseModel):
     def request_ids(self) -> list[bytes]:
         """Ids of the requests that the run carries out, 32 bytes each."""
         return [bytes.fromhex(part.removeprefix("0x")) for part in self.requests.split(",") if part]
+
+    @property
+    def fast_rounds(self) -> FastRounds:
+        """Which of the run's own first rounds unlearn by training, and recover from it."""
+        names = [name.strip() for name in self.unlearners.split(",") if name.strip()]
+        return FastRounds(tuple(names), self.recovery_rounds)
 
     @property
     def organization_names(self) -> list[str]:

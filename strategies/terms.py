@@ -27,9 +27,21 @@ _LOCAL = frozenset(
     }
 )
 
-#: Settings that are terms where they say something: the terms of a run that begins by itself are
-#: what they were before there were others.
-_WHERE_GIVEN = frozenset({"lineage", "requests"})
+#: Settings that are terms where they differ from their default: the terms of a run that does not
+#: use them are what they were before these settings were there.
+_WHERE_GIVEN = frozenset(
+    {
+        "lineage",
+        "requests",
+        "unlearners",
+        "forgetting-method",
+        "forgetting-epochs",
+        "forgetting-learning-rate",
+        "recovery-rounds",
+        "recovery-projection",
+    }
+)
+_DEFAULTS = RunSettings().to_run_config()
 
 
 def terms_of(settings: RunSettings, *, run: str, model_fingerprint: str) -> dict[str, Any]:
@@ -53,7 +65,7 @@ def agreed_settings(settings: RunSettings) -> dict[str, Any]:
     return {
         key: value.hex() if isinstance(value, float) else value
         for key, value in agreed_config(settings).items()
-        if value or key not in _WHERE_GIVEN
+        if key not in _WHERE_GIVEN or value != _DEFAULTS[key]
     }
 
 

@@ -596,7 +596,7 @@ def test_a_purge_of_no_round_or_for_no_request_is_refused(run, first, requests):
 
 def test_an_organization_deletes_its_own_openings_and_keeps_what_it_signed(run_once, tmp_path):
     record = OwnRecord(tmp_path / "east", run_once.task)
-    assert record.purge_from(1) == []
+    assert record.purge(1) == []
     for number in (1, 2, 3):
         arrays = {
             name: np.ascontiguousarray(array)
@@ -615,14 +615,14 @@ def test_an_organization_deletes_its_own_openings_and_keeps_what_it_signed(run_o
     folder = tmp_path / "east" / "tasks" / run_once.task.hex() / "openings"
     (folder / ".round-0003.safetensors.x_1").write_bytes(b"half")
     (folder / "notes.txt").write_text("ours")
-    assert record.purge_from(2) == [
+    assert record.purge(2) == [
         ".round-0003.safetensors.x_1",
         "round-0002.json",
         "round-0002.safetensors",
         "round-0003.json",
         "round-0003.safetensors",
     ]
-    assert record.purge_from(2) == []
+    assert record.purge(2) == []
     assert sorted(path.name for path in folder.iterdir()) == [
         "notes.txt",
         "round-0001.json",

@@ -72,6 +72,11 @@ AGREED = {
     "round-deadline": 60.0,
     "effort-by": "rank",
     "effort-levels": "10,20,30",
+    "forgetting-method": "simnpo",
+    "forgetting-epochs": 11,
+    "forgetting-learning-rate": 0.002,
+    "recovery-rounds": 3,
+    "recovery-projection": False,
 }
 
 
@@ -89,15 +94,19 @@ def test_each_agreed_setting_changes_the_hash_and_is_named(key):
     before, now = terms(), terms(**{key: AGREED[key]})
     assert terms_hash(before) != terms_hash(now)
     (difference,) = differing_terms(before, now)
-    assert difference.startswith(f"{key} was {before[key]!r}, is ")
+    assert difference.startswith(f"{key} was {before.get(key)!r}, is ")
 
 
 def test_every_setting_is_either_agreed_or_local():
-    # With `partition` and `chain-id`, which no default data set or chain goes with, and two that go
-    # with each other alone.
-    others = {"mode", "partition", "chain-id", "lineage", "requests"}
+    # With `partition` and `chain-id`, which no default data set or chain goes with, and three that
+    # go with each other alone.
+    others = {"mode", "partition", "chain-id", "lineage", "requests", "unlearners"}
     assert set(RunSettings().to_run_config()) == set(AGREED) | set(LOCAL) | others
     assert {"partition", "chain-id"} <= terms().keys()
+
+
+def test_terms_that_say_nothing_of_unlearning_are_what_they_were_before_it_was_there():
+    assert not {key for key in terms() if key.startswith(("forgetting-", "recovery-", "unlearn"))}
 
 
 def test_two_runs_and_two_models_are_two_tasks():

@@ -2,8 +2,8 @@
 
 Its evidence is one document. Attestors check it and sign its hash, and the contract keeps that. A
 receipt claims what its label says, never more: ``EXACT_REPLAY`` is the state that would have been
-reached had the data never existed, given when replies came; ``NOTHING_TO_FORGET`` that no round
-drew it.
+reached had the data never existed, given when replies came; ``EMPIRICAL`` what was measured, and no
+more; ``NOTHING_TO_FORGET`` that no round drew it.
 """
 
 import json
@@ -22,11 +22,12 @@ RECEIPT_VERSION: Final = 1
 #: What stands for the model retrained without the data, where nobody trained one to compare with.
 NO_REFERENCE: Final = "none trained"
 
-Label = Literal["EXACT_REPLAY", "NOTHING_TO_FORGET"]
+Label = Literal["EXACT_REPLAY", "EMPIRICAL", "NOTHING_TO_FORGET"]
 
 #: What a label is on the chain.
 GUARANTEES: Final[Mapping[str, Guarantee]] = {
     "EXACT_REPLAY": Guarantee.EXACT_REPLAY,
+    "EMPIRICAL": Guarantee.EMPIRICAL,
     "NOTHING_TO_FORGET": Guarantee.NOTHING_TO_FORGET,
 }
 
@@ -35,6 +36,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "EXACT_REPLAY": "every round from the first affected one on was made again without the data; "
     "the adapter is the one that would have come of it had the data never existed, given whose "
     "replies came in which round",
+    "EMPIRICAL": "the model was trained to forget the data, and trained on without it; how far it "
+    "has on these tests was measured, before and after, and nothing is shown beyond them",
     "NOTHING_TO_FORGET": "no round drew the data: the adapter stays as it is, and the data is "
     "barred from every later round",
 }
@@ -86,7 +89,10 @@ class Measured(_Part):
 
 
 class Purged(_Part):
-    """What a coordinator deleted of a run: everything of the rounds from one on that held data."""
+    """What a coordinator deleted of a run: everything of the rounds from one on that held data.
+
+    Of the run that unlearned by training that ends with the last round in which it did.
+    """
 
     run: Text
     first_round: Number
@@ -119,7 +125,7 @@ class Evidence(_Part):
     seed : int
         The run's.
     metrics : list of Measured
-        On the organizations' test rows.
+        On the organizations' test rows; where it was unlearned by training, on the data itself.
     reference : str
         The retrained model that it was compared with.
     purged : list of Purged

@@ -1,18 +1,25 @@
-"""Which rounds a request to forget makes again: what the one that asked says of it, and signs."""
+"""Which rounds a request to forget is about: what the one that asked says of it, and signs."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from eth_account.signers.local import LocalAccount
 
 from blockchain.merkle import check_hash
 from blockchain.typed_data import Domain, check_integer, check_signer, digest, sign_digest
 
-#: Like what the contract knows, and under its domain; only those who check a receipt read it.
-REPLAY_PLAN_TYPE: Final = (
-    "ReplayPlan(bytes32 id,bytes32 task,bytes32 organization,uint64 firstAffectedRound,"
-    "uint64 affectedRounds)"
+_FIELDS: Final = (
+    "(bytes32 id,bytes32 task,bytes32 organization,uint64 firstAffectedRound,uint64 affectedRounds)"
 )
+
+Method = Literal["exact", "fast"]
+
+#: Like what the contract knows, and under its domain; only those who check a receipt read it. Each
+#: way to forget has a type of its own: what was signed for one cannot pass for the other.
+PLAN_TYPES: Final[dict[Method, str]] = {
+    "exact": f"ReplayPlan{_FIELDS}",
+    "fast": f"FastPlan{_FIELDS}",
+}
 
 _MOST_ROUNDS: Final = 10_000
 
@@ -35,6 +42,8 @@ class ReplayPlan:
     rounds : tuple of int
         Logical rounds (:mod:`strategies.lineage`) that the data had a part in, ascending; empty
         where it had a part in none.
+    method : {"exact", "fast"}
+        How it is to be forgotten: by making the rounds again, or by training.
 
     Raises
     ------
@@ -46,6 +55,7 @@ class ReplayPlan:
     task: bytes
     organization: bytes
     rounds: tuple[int, ...]
+    method: Method = "exact"
 
     def __post_init__(self) -> None:
         for name in ("id", "task", "organization"):
@@ -69,7 +79,7 @@ class ReplayPlan:
             "firstAffectedRound": self.first,
             "affectedRounds": len(self.rounds),
         }
-        return digest(domain, REPLAY_PLAN_TYPE, values)
+        return digest(domain, PLAN_TYPES[self.method], values)
 
     def to_json(self) -> dict[str, Any]:
         """Lay the plan out, canonically encodable."""
@@ -78,6 +88,7 @@ class ReplayPlan:
             "task": self.task.hex(),
             "organization": self.organization.hex(),
             "rounds": list(self.rounds),
+            **({} if self.method == "exact" else {"method": self.method}),
         }
 
     @classmethod
@@ -90,16 +101,18 @@ class ReplayPlan:
             If it is none.
         """
         names = ("id", "task", "organization")
-        if not isinstance(entry, dict) or entry.keys() != {*names, "rounds"}:
-            raise ValueError("a plan of what is to be made again: expected its four fields")
-        rounds = entry["rounds"]
+        if not isinstance(entry, dict) or entry.keys() - {"method"} != {*names, "rounds"}:
+            raise ValueError("a plan of what is to be forgotten: expected its four fields")
+        rounds, method = entry["rounds"], entry.get("method", "exact")
+        if "method" in entry and method != "fast":
+            raise ValueError(f"method: {method!r:.20}, expected 'fast' where it is named")
         if not isinstance(rounds, list) or not all(type(one) is int for one in rounds):
             raise ValueError("rounds: expected a list of whole numbers")
         try:
             hashes = {name: bytes.fromhex(entry[name]) for name in names}
         except TypeError as error:
-            raise ValueError(f"a plan of what is to be made again: {error}") from error
-        return cls(**hashes, rounds=tuple(rounds))
+            raise ValueError(f"a plan of what is to be forgotten: {error}") from error
+        return cls(**hashes, rounds=tuple(rounds), method=method)
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,15 @@ def unlearn(
         return
     if sum((records is not None, records_file is not None, withdraw)) != 1:
         fail("give one of --records IDS, --records-file FILE and --withdraw", 2)
-    if method is Method.FAST:
-        fail("--method fast: not carried out by runs yet; use exact", 2)
+    if method is Method.FAST and withdraw:
+        fail("--method fast is for records; a withdrawal is exact", 2)
     archive = chosen_run(home, run_name)
     settings, task = settings_of(archive), task_of(archive)
     name = one_organization(settings, organization)
     if name not in settings.organization_names:
         fail(f"{name!r:.80} takes no part in run {archive.name}", 2)
+    if method is Method.FAST:
+        _check_fast(settings)
     ids = None if withdraw else _ids(records, records_file)
     if withdraw and not yes:
         if as_json:
@@ -142,6 +144,13 @@ def _check_nothing_given(context: typer.Context) -> None:
         source = context.get_parameter_source(parameter.name or "")
         if source is ParameterSource.COMMANDLINE:
             fail(f"give {parameter.opts[0]} after {context.invoked_subcommand}, where it has it", 2)
+
+
+def _check_fast(settings: "RunSettings") -> None:
+    from strategies.setting_checks import fast_problem
+
+    if problem := fast_problem(settings):
+        fail(f"--method fast: {problem}", 2)
 
 
 def _ids(records: str | None, file: Path | None) -> list[str]:

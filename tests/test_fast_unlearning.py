@@ -1,0 +1,122 @@
+"""Requests to forget carried out by training: what is done, what is said of it, and what is left."""
+
+import numpy as np
+import pytest
+
+from blockchain.managed_node import ManagedNode
+from blockchain.unlearning_messages import Guarantee, RequestState
+from client_app.receipt_check import check_receipt
+from llm.factors import B_SUFFIX
+from strategies import protocol
+from tests.chain_samples import free_port
+from tests.flower_messages import flower_task
+from tests.foedus_command import foedus
+from tests.test_exact_replay import (
+    Home,
+    drawn_first_in,
+    home,
+    model,
+    never_there,
+    runs,
+    without,
+)
+
+__all__ = ["flower_task", "foedus", "home", "model"]
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("flower_task"),
+]
+
+
+def trained_in(grid, round_number):
+    """Who was asked to train in a round."""
+    return {
+        message.content.config_records["header"]["organization"]
+        for message in grid.delivered
+        if (message.metadata.message_type, message.metadata.group_id)
+        == ("train", str(round_number))
+    }
+
+
+def decoded(message, key):
+    return {
+        name: protocol.decode_array(array, tuple(array.shape))
+        for name, array in message.content.array_records[key].items()
+    }
+
+
+def test_records_are_forgotten_by_training_with_a_receipt_that_says_no_more(home, model, tmp_path):
+    settings = home.train().settings
+    record = drawn_first_in(settings, "east", 2)
+    request = home.ask("--org", "east", "--records", record, "--method", "fast")
+
+    # Without the one that is to unlearn nothing is done, and the request stays open.
+    home.carry_out(without("east"))
+    assert home.state(request) is RequestState.OPEN
+    [said] = settings.home_path.glob(f"runs/*/requests/{request.hex()}.json")
+    assert "EMPIRICAL is refused: round 1 cannot be carried out: east (late)" in said.read_text()
+
+    grid = home.carry_out()
+    stored = home.chain.unlearning.request_of(request)
+    assert stored.state is RequestState.COMPLETED
+    assert stored.completion.guarantee is Guarantee.EMPIRICAL
+    assert [trained_in(grid, number) for number in (1, 2, 3)] == [
+        {"east"},
+        {"east", "north", "south"},
+        {"east", "north", "south"},
+    ]
+
+    receipt = home.receipt(request)
+    evidence = receipt.evidence
+    check_receipt(receipt, home.chain)
+    assert (evidence.label, evidence.rounds[0], evidence.reference) == (
+        "EMPIRICAL",
+        2,
+        "none trained",
+    )
+    figures = {one.name: one for one in evidence.metrics if one.organization == "east"}
+    assert figures["forget-loss"].rows == 1
+    assert figures["hold-out-loss"].rows > 1
+    before, after = figures["forget-loss"].before, figures["forget-loss"].after
+    assert float.fromhex(after) != float.fromhex(before)
+
+    # Who recovered took out of its update, per layer, what would have undone the unlearning.
+    [message] = [
+        m
+        for m in grid.delivered
+        if (m.metadata.message_type, m.metadata.group_id) == ("train", "2")
+        and m.content.config_records["header"]["organization"] == "north"
+    ]
+    was, became = decoded(message, protocol.BEFORE), decoded(message, protocol.AFTER)
+    opening = home.now.openings(2)["north"]
+    update = home.now.load_update(opening.update_hash)
+    for name in (one for one in was if one.endswith(B_SUFFIX)):
+        direction = np.float64(became[name] - was[name])
+        along = float((update[name] * direction).sum())
+        assert along >= -1e-6 * np.linalg.norm(update[name]) * np.linalg.norm(direction)
+
+    # What held the data is gone, on both sides, and the audit says by whose request.
+    for archive in runs(settings.home_path):
+        assert home.failed(archive) == []
+    assert not (home.now.round_folder(0) / "state.safetensors").exists()
+    assert home.now.adapter_folder(3).exists()
+    assert not (home.first.round_folder(2) / "state.safetensors").exists()
+    assert (home.first.round_folder(1) / "state.safetensors").exists()
+    openings = settings.home_path / "organizations" / "east" / "tasks" / evidence.after.task
+    assert sorted(path.name for path in (openings / "openings").iterdir()) == [
+        "round-0002.json",
+        "round-0002.safetensors",
+        "round-0003.json",
+        "round-0003.safetensors",
+    ]
+
+    # A later exact request goes back before all of it, to the bits of a run that never had either.
+    early = drawn_first_in(settings, "north", 3)
+    home.ask("--org", "north", "--records", early)
+    home.carry_out()
+    left_out = {"east": [record], "north": [early]}
+    assert home.states() == never_there(home, model, tmp_path, left_out)
+    for archive in runs(settings.home_path):
+        assert home.failed(archive) == []
