@@ -120,3 +120,51 @@ def test_records_are_forgotten_by_training_with_a_receipt_that_says_no_more(home
     assert home.states() == never_there(home, model, tmp_path, left_out)
     for archive in runs(settings.home_path):
         assert home.failed(archive) == []
+
+
+class Killed(BaseException):
+    """Stands for a coordinator that is killed."""
+
+
+@pytest.mark.parametrize("home", [{"participation": "learn"}], indirect=True, ids=["agents"])
+def test_a_run_stops_for_two_that_unlearn_one_after_the_other_and_then_goes_on(home):
+    asked, killed = [], []
+
+    def ask_in_round_one_and_die_in_recovery(message):
+        metadata, header = message.metadata, message.content.config_records["header"]
+        if metadata.message_type != "train":
+            return True
+        if not asked and header["organization"] == "south":
+            for name in ("east", "north"):
+                record = drawn_first_in(home.settings, name, 1)
+                asked.append(home.ask("--org", name, "--records", record, "--method", "fast"))
+        if metadata.group_id == "3" and not killed:
+            killed.append(message)
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        home.train(ask_in_round_one_and_die_in_recovery)
+    grid = home.carry_out()
+
+    # East and north unlearned before the kill; all recover, and the two rounds left are trained.
+    assert home.now.read_run()["terms"]["unlearners"] == "east,north"
+    assert home.now.read_run()["status"] == "finished"
+    everybody = {"east", "north", "south"}
+    assert [trained_in(grid, number) for number in range(1, 8)] == [
+        set(),
+        set(),
+        everybody,
+        everybody,
+        everybody,
+        everybody,
+        set(),
+    ]
+    for request in asked:
+        assert home.state(request) is RequestState.COMPLETED
+        check_receipt(home.receipt(request), home.chain)
+    for archive in runs(home.settings.home_path):
+        assert home.failed(archive) == []
+    for name in ("east", "north", "south"):
+        status, out, err = home.foedus("agent", "verify", "--org", name)
+        assert status == 0, out + err
