@@ -95,6 +95,11 @@ def read_deployment(folder: Path) -> Deployment | None:
         raise ChainError(f"{path} is no record of a deployment: {error}") from error
 
 
+#: Deployments found sound by this process, each with the node's address. On a chain that was not
+#: reset the code at an address stays what it is; whatever takes it away makes all calls to it fail.
+_found_sound: set[tuple[str, str]] = set()
+
+
 def check_deployment(node: Web3, settings: ChainSettings, deployment: Deployment) -> None:
     """Make sure that the chain is still the one deployed on, and holds the contracts.
 
@@ -119,6 +124,9 @@ def check_deployment(node: Web3, settings: ChainSettings, deployment: Deployment
             f"that of the deployment {deployment.genesis_hash[:18]}...; all that was written "
             "before is gone from it"
         )
+    checked = (settings.shown_url, deployment.model_dump_json())
+    if checked in _found_sound:
+        return
     unknown = deployment.contracts.keys() - set(CONTRACTS)
     if unknown:
         raise ContractMissingError(
@@ -129,6 +137,7 @@ def check_deployment(node: Web3, settings: ChainSettings, deployment: Deployment
         contract = Contract(node, settings, name, deployed.address, None)
         contract.check_code()
         _check_wiring(contract, deployment.addresses)
+    _found_sound.add(checked)
 
 
 def deploy(

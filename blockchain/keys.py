@@ -1,6 +1,5 @@
 """The account that signs: a random key in a scrypt keystore, opened once a process."""
 
-import functools
 import json
 import os
 import secrets
@@ -114,9 +113,12 @@ def fund_from_development_account(settings: ChainSettings, address: str, lock_fo
 def _create(keystore: Path, passphrase: Path) -> None:
     secret = secrets.token_urlsafe(32)
     # eth-account mixes the system's randomness with what it is given.
-    encrypted = Account.create().encrypt(secret)
+    account = Account.create()
+    content = json.dumps(account.encrypt(secret))
     write_durably(passphrase, secret, _PRIVATE)
-    write_durably(keystore, json.dumps(encrypted), _PRIVATE)
+    write_durably(keystore, content, _PRIVATE)
+    # What was just encrypted need not be decrypted.
+    _opened[content, secret] = account
 
 
 def _decrypted(keystore: str, passphrase: str, path: str) -> LocalAccount:
@@ -132,13 +134,17 @@ class _WeakKeystoreError(Exception):
     """What is said of the file after its path."""
 
 
-@functools.lru_cache(maxsize=64)
+#: Accounts by keystore and passphrase: opening one takes half a second of scrypt, hence once for
+#: each content, wherever it lies.
+_opened: dict[tuple[str, str], LocalAccount] = {}
+
+
 def _account_in(keystore: str, passphrase: str) -> LocalAccount:
-    """Open a keystore; half a second of scrypt, hence once for each content, wherever it lies."""
-    document = json.loads(keystore)
-    _check_strength(document)
-    account: LocalAccount = Account.from_key(Account.decrypt(document, passphrase))
-    return account
+    if (keystore, passphrase) not in _opened:
+        document = json.loads(keystore)
+        _check_strength(document)
+        _opened[keystore, passphrase] = Account.from_key(Account.decrypt(document, passphrase))
+    return _opened[keystore, passphrase]
 
 
 def _check_strength(document: dict[str, Any]) -> None:
