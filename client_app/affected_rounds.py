@@ -1,6 +1,6 @@
 """Which rounds of a run had a part in records: worked out from the organization's own ledger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from blockchain.private.ledger import Ledger
 from blockchain.private.record_types import TrainingRun
@@ -25,6 +25,7 @@ def affected_rounds(
     *,
     allowed: Sequence[Record],
     forgotten: Mapping[int, str],
+    leaves: Collection[int],
 ) -> tuple[int, ...]:
     """Return the logical rounds whose draw held one of some records.
 
@@ -47,7 +48,9 @@ def affected_rounds(
         The training records that may still be used.
     forgotten : mapping of int to str
         Ids of the records in question, none of them among ``allowed``, by their leaves in the
-        committed data set.
+        committed data set; of some, what says so may be erased.
+    leaves : collection of int
+        All of their leaves.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def affected_rounds(
                 "drawn from the data as it is now: it was changed by other means than a request"
             )
         committed = set() if run is None else set(run.drawn)
-        if names & {record.id for record in drawn} or committed & forgotten.keys():
+        if names & {record.id for record in drawn} or committed & {*leaves, *forgotten}:
             found.append(number)
     return tuple(found)
 

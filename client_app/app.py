@@ -70,8 +70,8 @@ class OrganizationError(RuntimeError):
 def hello(message: Message, context: Context) -> Message:
     """Say which organizations this node answers for, once their data has been found in order."""
     with _kept_errors("", context):
-        settings, _ = _settings(message, context)
-        served = _served(settings, context)
+        settings, order = _settings(message, context)
+        served = _served(settings, order, context)
         for name in served:
             load_own_data(settings, name, cache_folder(settings.home_path))
     header = protocol.header_record({protocol.ORGANIZATIONS: served})
@@ -123,7 +123,7 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         from client_app.vouching import vouch  # noqa: PLC0415
 
         settings, order = _settings(message, context)
-        name = _addressed(message, settings, context)
+        name = _addressed(message, settings, order, context)
         chain = open_reading_chain(settings)
         gone = witness(chain, settings.home_path, name)
         if gone:
@@ -190,23 +190,27 @@ def _claimed_name(message: Message) -> str:
     return name if isinstance(name, str) and re.fullmatch(r"[a-z0-9_-]{1,64}", name) else ""
 
 
-def _addressed(message: Message, settings: RunSettings, context: Context) -> str:
+def _addressed(
+    message: Message, settings: RunSettings, order: ReplayOrder | None, context: Context
+) -> str:
     header = message.content.config_records.get(protocol.HEADER)
     if header is None:
         raise ProtocolError("a message without a header")
     name = protocol.text(header, "organization")
-    if name not in _served(settings, context):
+    if name not in _served(settings, order, context):
         raise ProtocolError(f"a message for {name[:64]!r}, which this node does not answer for")
     return name
 
 
-def _served(settings: RunSettings, context: Context) -> list[str]:
+def _served(settings: RunSettings, order: ReplayOrder | None, context: Context) -> list[str]:
     """Return whom a node answers for.
 
     A deployed node's configuration names its organization. In a simulation one operator holds
-    them all, and they are dealt out to however many nodes there are.
+    them all, and they are dealt out to however many nodes there are. Whoever has withdrawn is one
+    of them still: it is owed its receipt.
     """
     if "organization" in context.node_config:
         return [str(context.node_config["organization"])]
     partition = int(context.node_config["partition-id"])
-    return settings.organization_names[partition :: int(context.node_config["num-partitions"])]
+    names = (settings if order is None else order.origin_at(settings)).organization_names
+    return names[partition :: int(context.node_config["num-partitions"])]

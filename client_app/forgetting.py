@@ -12,7 +12,7 @@ from blockchain.merkle import organization_id
 from blockchain.private import data_sets
 from blockchain.private.drafts import Draft
 from blockchain.private.ledger import Ledger
-from blockchain.private.record_types import TrainingRun, UnlearningEvidence
+from blockchain.private.record_types import TrainingRun, UnlearningEvidence, UnlearningRequest
 from blockchain.public_chain import PublicChain
 from client_app.affected_rounds import AffectedRoundsError, affected_rounds
 from client_app.own_data import load_own_data
@@ -155,6 +155,7 @@ class Forgetting:
             rounds,
             allowed=own.allowed(training),
             forgotten=names,
+            leaves=asked.positions,
         )
         plan = ReplayPlan(identifier, task, organization_id(self._name), found, asked.method)
         return SignedPlan.of(plan, self._account, self._chain.unlearning_domain)
@@ -212,9 +213,13 @@ def _note(ledger: Ledger, receipt: Receipt, tasks: Collection[bytes]) -> None:
     identifier = evidence.request.id
     numbers = sorted(ledger.payloads_left(UnlearningEvidence.record_type))
     # One that waits for an endorsement counts: it was written.
-    for opened in ledger.read_all(numbers, _PURPOSE):
-        if isinstance(opened.payload, UnlearningEvidence) and opened.payload.request == identifier:
-            return
+    noted = {
+        opened.payload.request
+        for opened in ledger.read_all(numbers, _PURPOSE)
+        if isinstance(opened.payload, UnlearningEvidence)
+    }
+    if identifier in noted:
+        return
     payload = UnlearningEvidence(
         request=identifier,
         label=_LABELS[evidence.label],  # type: ignore[arg-type]
@@ -237,6 +242,7 @@ def _note(ledger: Ledger, receipt: Receipt, tasks: Collection[bytes]) -> None:
         if details.request == identifier:
             gone.update(tombstone.positions)
     gone -= _learned_elsewhere(ledger, tasks)
+    gone -= _asked_besides(ledger, {*noted, identifier})
     if gone:
         ledger.erase("unlearning", positions=sorted(gone))
 
@@ -249,6 +255,17 @@ def _learned_elsewhere(ledger: Ledger, tasks: Collection[bytes]) -> set[int]:
         run = opened.payload
         if isinstance(run, TrainingRun) and bytes.fromhex(run.task) not in tasks:
             found.update(run.drawn)
+    return found
+
+
+def _asked_besides(ledger: Ledger, done: Collection[str]) -> set[int]:
+    """Return the leaves that a request is about of which nothing has come yet."""
+    found = set[int]()
+    numbers = sorted(ledger.payloads_left(UnlearningRequest.record_type))
+    for opened in ledger.read_all(numbers, _PURPOSE):
+        asked = opened.payload
+        if isinstance(asked, UnlearningRequest) and asked.request not in done:
+            found.update(asked.positions)
     return found
 
 

@@ -56,6 +56,7 @@ def ask(
     method: Literal["exact", "fast"],
     seconds: int,
     now: int,
+    beside: bytes | None = None,
 ) -> OwnRequest:
     """Ask that a task's model forget records, or all of the organization's data.
 
@@ -83,6 +84,9 @@ def ask(
         How it is to be forgotten.
     seconds, now : int
         Time to fulfil it, and the chain's time, seconds since the epoch.
+    beside : bytes, optional
+        Id of a request that may be about the same records, 32 bytes: to have them forgotten in
+        another way after it.
 
     Returns
     -------
@@ -106,7 +110,9 @@ def ask(
         _check_no_withdrawal(ledger, chain, organization, task, now)
     before = ledger.history
     seen = (len(before.data_sets), len(before.removed))
-    positions, standing = _subject(ledger, chain, organization, task, scope, record_ids, now)
+    positions, standing = _subject(
+        ledger, chain, organization, task, scope, record_ids, now, beside
+    )
     salt, deadline = secrets.token_bytes(32), now + seconds
     request = signed_request(organization, task, salt, scope, positions, deadline)
     payload = UnlearningRequest(
@@ -235,6 +241,7 @@ def _subject(
     scope: UnlearningScope,
     record_ids: Sequence[str],
     now: int,
+    beside: bytes | None,
 ) -> tuple[tuple[int, ...], dict[str, int]]:
     """Return the leaves that are signed for, and by id those to be taken out of the data set."""
     entries = data_sets.open_entries(ledger, "to ask for records to be forgotten")
@@ -254,6 +261,7 @@ def _subject(
     named = {one.id: asked[one.position] for one in entries if one.position in asked}
     # What opened the entries of those that were forgotten is erased: their ids alone are barred.
     named |= {name: one for name, one in barring.items() if name not in {e.id for e in entries}}
+    named = {name: one for name, one in named.items() if one != beside}
     if named:
         by = ", ".join(sorted({f"0x{one.hex()}" for one in named.values()})[:_NAMED])
         raise RequestError(f"forgotten already: {_listed(sorted(named))}, by request {by}")

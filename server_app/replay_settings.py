@@ -1,5 +1,6 @@
 """The settings of a run that takes another one's place, for the sake of requests to forget."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from strategies.origin import run_of_task
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, read_json
 from strategies.settings import RunSettings, SettingsError
+
+_log = logging.getLogger(__name__)
 
 _SUFFIX: Final = re.compile(r"-unlearned-\d+$")
 
@@ -22,14 +25,16 @@ def settings_of(archive: RunArchive) -> RunSettings:
 def runs_with_tasks(home: Path) -> list[tuple[RunArchive, RunSettings, bytes]]:
     """Return every run under a home that opened a task, with its settings and the task, by age.
 
-    What another version wrote, and this one cannot read, is none that it could carry on.
+    What another version wrote, and this one cannot read, is none that it could carry on: a warning
+    names it.
     """
     found = []
     for path in (home / "runs").glob("*/run.json"):
         archive = RunArchive(path.parent)
         try:
             run, settings = archive.read_run(), settings_of(archive)
-        except (ArchiveError, SettingsError):
+        except (ArchiveError, SettingsError) as error:
+            _log.warning("%s is left out: %s", path.parent, error)
             continue
         if "task" in run:
             key = (str(run.get("started", "")), archive.name)

@@ -119,26 +119,35 @@ class _StandingRun:
                 affected.append(one)
             else:
                 self._receipts(self._archive).nothing_to_forget(one, plan)
-        if not affected:
+        fast = [one for one in affected if plans[one.request.id].method == "fast"]
+        if problem := fast_problem(self._settings) if fast else "":
+            self._refuse([one.request.id for one in fast], problem)
+            fast = []
+        exact = [one for one in affected if plans[one.request.id].method == "exact"]
+        if not fast:
+            if exact:
+                self._replay(exact, plans)
             return
-        if all(plans[one.request.id].method == "fast" for one in affected):
-            self._unlearn_fast(affected, plans)
-        else:
-            # What is made again without the data of one request is made so for all of them: those
-            # that asked to be forgotten fast get more than they asked for.
-            self._replay(affected, plans)
+        # First of all: whoever asked for that does not wait for rounds to be made again.
+        follows = self._unlearn_fast(fast, plans)
+        if exact and follows is not None:
+            _StandingRun(follows, self._grid).carry_out()
 
     # What is asked
 
     def _open_requests(self) -> list[StoredRequest]:
-        """Return the open requests about the run, and about any it took the place of, by age."""
+        """Return the open requests about the run, and about any it took the place of, by age.
+
+        But for those that it carries out itself: they wait for their receipts alone.
+        """
         root = root_of(self._settings, self._task)
         family = [
             task
             for _, settings, task in runs_with_tasks(self._archive.home)
             if root_of(settings, task) == root
         ]
-        found = open_requests(self._chain, family)
+        own = self._settings.request_ids
+        found = [one for one in open_requests(self._chain, family) if one.request.id not in own]
         return sorted(found, key=lambda one: (one.requested_at, one.request.id))
 
     def _plans(self, asked: Collection[StoredRequest]) -> dict[bytes, Plan]:
@@ -151,6 +160,14 @@ class _StandingRun:
             if name is None:
                 self._refuse([identifier], "the organization has no part in the run as it stands")
             elif one.request.scope is UnlearningScope.ORGANIZATION:
+                if self._settings.partition != "none":
+                    self._refuse(
+                        [identifier],
+                        f"the run divides one data set among its organizations (partition "
+                        f"{self._settings.partition!r}): without one, all others' data would be "
+                        "another",
+                    )
+                    continue
                 plans[identifier] = Plan(self._rounds_with(name), None)
             else:
                 of_records.setdefault(name, []).append(identifier)
@@ -231,30 +248,43 @@ class _StandingRun:
         )
         self._begin(settings, identifiers, plans)
 
-    def _unlearn_fast(self, asked: Collection[StoredRequest], plans: Mapping[bytes, Plan]) -> None:
-        """Unlearn by training, by one run for all requests that go on from the run as it stands."""
+    def _unlearn_fast(
+        self, asked: Collection[StoredRequest], plans: Mapping[bytes, Plan]
+    ) -> RunArchive | None:
+        """Unlearn by training, by one run for all requests, which goes on from the run as it is.
+
+        Returns
+        -------
+        RunArchive or None
+            The run, once it is finished; ``None`` where it could not be.
+        """
         identifiers = [one.request.id for one in asked]
-        if problem := fast_problem(self._settings):
-            self._refuse(identifiers, problem)
-            return
         names = {organization_id(name): name for name in self._settings.organization_names}
         unlearners = {names[one.request.organization] for one in asked}
-        self._begin(forgetting(self._archive, identifiers, unlearners), identifiers, plans)
+        return self._begin(forgetting(self._archive, identifiers, unlearners), identifiers, plans)
 
     def _begin(
         self,
         settings: RunSettings,
         identifiers: Collection[bytes],
         plans: Mapping[bytes, Plan],
-    ) -> None:
-        """Carry out the run that takes this one's place, and complete its requests."""
+    ) -> RunArchive | None:
+        """Carry out the run that takes this one's place, and complete its requests.
+
+        Returns
+        -------
+        RunArchive or None
+            The run, once it is finished; ``None`` where it could not be.
+        """
         folder = settings.home_path / "runs" / settings.run_name
         folder.mkdir(parents=True, exist_ok=True)
         # Before the run's own entry: what it is for is known whenever it is found.
         write_json(folder / "plans.json", {i.hex(): plans[i].to_json() for i in identifiers})
         self._log("replaced-by", {"run": settings.run_name, "kept": settings.kept_rounds.after})
-        if self._carried_out(settings, identifiers):
-            self._receipts(RunArchive(folder)).complete()
+        if not self._carried_out(settings, identifiers):
+            return None
+        self._receipts(RunArchive(folder)).complete()
+        return RunArchive(folder)
 
     def _finished_replay(self) -> bool:
         """Go on with a replay that was cut short, at whatever step; return whether it is done."""

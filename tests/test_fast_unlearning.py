@@ -1,18 +1,17 @@
-"""Requests to forget carried out by training: what is done, what is said of it, and what is left."""
+"""Requests to forget carried out by training: what is done, said of it, and left."""
+
+import json
 
 import numpy as np
 import pytest
 
-from blockchain.managed_node import ManagedNode
 from blockchain.unlearning_messages import Guarantee, RequestState
 from client_app.receipt_check import check_receipt
 from llm.factors import B_SUFFIX
 from strategies import protocol
-from tests.chain_samples import free_port
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
 from tests.test_exact_replay import (
-    Home,
     drawn_first_in,
     home,
     model,
@@ -112,14 +111,30 @@ def test_records_are_forgotten_by_training_with_a_receipt_that_says_no_more(home
         "round-0003.safetensors",
     ]
 
-    # A later exact request goes back before all of it, to the bits of a run that never had either.
+    # Another one that asks for both: the exact way goes back before all that was unlearned, to
+    # the bits of a run that never had either.
     early = drawn_first_in(settings, "north", 3)
-    home.ask("--org", "north", "--records", early)
+    status, out, err = home.foedus(
+        "unlearn",
+        "--org",
+        "north",
+        "--records",
+        early,
+        "--method",
+        "fast",
+        "--then-exact",
+        "--json",
+    )
+    assert status == 0, err
+    both = [bytes.fromhex(json.loads(out)[key].removeprefix("0x")) for key in ("id", "then")]
     home.carry_out()
+    assert [home.receipt(one).evidence.label for one in both] == ["EMPIRICAL", "EXACT_REPLAY"]
     left_out = {"east": [record], "north": [early]}
     assert home.states() == never_there(home, model, tmp_path, left_out)
     for archive in runs(settings.home_path):
         assert home.failed(archive) == []
+    for one in both:
+        check_receipt(home.receipt(one), home.chain)
 
 
 class Killed(BaseException):

@@ -116,11 +116,30 @@ def test_records_are_asked_about_and_the_request_stands_on_the_chain(asked, home
     assert not shown["brought_now"]
 
 
-def test_what_no_run_can_carry_out_yet_is_not_asked_for(foedus, home, travelling):
-    status, out, err = foedus("unlearn", "--records", "review-0", "--method", "fast")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--withdraw", "--yes", "--method", "fast"], "--method fast is for records"),
+        (["--records", "review-0", "--then-exact"], "--then-exact goes with --method fast"),
+    ],
+)
+def test_what_no_run_can_carry_out_is_not_asked_for(foedus, home, travelling, arguments, said):
+    status, out, err = foedus("unlearn", *arguments)
     assert (status, out) == (2, "")
-    assert "--method fast: not carried out by runs yet" in err
+    assert said in err
     assert "review-0" not in barred(home, travelling)
+
+
+def test_the_exact_way_can_be_asked_for_behind_the_fast_one(asked, foedus, home, travelling):
+    line = asked("--records", "review-0", "--method", "fast", "--then-exact")
+    methods = {one["id"]: one["method"] for one in asked("status")["requests"]}
+    assert methods == {line["id"]: "fast", line["then"]: "exact"}
+    for one in methods:
+        state = travelling.chain.unlearning.request_of(bytes.fromhex(one[2:])).state
+        assert state is RequestState.OPEN
+    # A third one would be one too many.
+    status, _, err = foedus("unlearn", "--records", "review-0")
+    assert (status, "forgotten already: 'review-0'" in err) == (1, True)
 
 
 def test_what_is_printed_for_people_says_until_when_and_why_not_again(foedus, home):
@@ -207,14 +226,28 @@ def test_all_organizations_here_are_shown_unless_one_is_named(foedus, asked, bot
     assert line == {**shown[1], "in_words": line["in_words"]}
 
 
-def test_it_is_carried_out_at_once_where_that_is_wanted(asked, home, monkeypatch):
+def test_it_is_carried_out_at_once_where_that_is_wanted_and_what_came_of_it_is_said(
+    asked, foedus, home, monkeypatch
+):
     submitted = []
     monkeypatch.setattr(unlearn, "submit", submitted.append)
     asked("--records", "review-1")
     assert not submitted
-    asked("--records", "review-2", "--submit")
+    status, out, err = foedus("unlearn", "--records", "review-2", "--submit", "--json")
     [settings] = submitted
     assert settings.home_path == home
+    # Nothing was submitted to, so that it is open still, and the command does not say it holds.
+    assert (status, json.loads(out)["records"]) == (1, 1)
+    assert f"request {json.loads(out)['id'][:12]}…: open, 29 days" in " ".join(err.split())
+
+
+def test_why_a_request_was_left_open_is_said_beside_its_state(asked, home):
+    line = asked("--records", "review-1")
+    folder = home / "runs" / "treaty" / "requests"
+    folder.mkdir(parents=True)
+    (folder / f"{line['id'][2:]}.json").write_text('{"reason": "north (late) took part in it"}')
+    [shown] = asked("status")["requests"]
+    assert shown["in_words"].endswith("; not carried out: north (late) took part in it")
 
 
 @pytest.mark.parametrize(

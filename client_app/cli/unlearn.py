@@ -12,7 +12,16 @@ from rich.table import Table
 
 from client_app.cli.chosen import RunName, settings_at, settings_of, task_of
 from client_app.cli.ledger_member import Organization, one_organization
-from client_app.cli.output import AsJson, Home, console, fail, print_json, report, shown_time
+from client_app.cli.output import (
+    AsJson,
+    Home,
+    console,
+    fail,
+    print_json,
+    progress_console,
+    report,
+    shown_time,
+)
 from client_app.cli.verification import chosen_run
 
 if TYPE_CHECKING:
@@ -56,6 +65,10 @@ def unlearn(
             "--method", help="Train again without them, or make the model forget faster, measured."
         ),
     ] = Method.EXACT,
+    then_exact: Annotated[
+        bool,
+        typer.Option("--then-exact", help="With fast: ask for the exact way as well, after it."),
+    ] = False,
     days: Annotated[
         int, typer.Option("--deadline-days", min=1, max=3650, help="Days until it is overdue.")
     ] = 30,
@@ -89,6 +102,14 @@ def unlearn(
         fail(f"{name!r:.80} takes no part in run {archive.name}", 2)
     if method is Method.FAST:
         _check_fast(settings)
+    elif then_exact:
+        fail("--then-exact goes with --method fast", 2)
+    if withdraw and settings.partition != "none":
+        fail(
+            f"--withdraw: run {archive.name} divides one data set among its organizations "
+            f"(partition {settings.partition!r}); it is for experiments",
+            2,
+        )
     ids = None if withdraw else _ids(records, records_file)
     if withdraw and not yes:
         if as_json:
@@ -96,9 +117,11 @@ def unlearn(
         question = f"Have all data of {name} forgotten, and bar it from training for good?"
         typer.confirm(question, abort=True, err=True)
     own = _asked(settings, name, task, ids, method, days)
-    _print_asked(name, own, as_json)
+    then = _asked(settings, name, task, ids, Method.EXACT, days, own.id) if then_exact else None
+    _print_asked(name, own, then, as_json)
     if submit_now:
         submit(settings)
+        _print_outcome(settings, name, [one.id for one in (own, then) if one is not None])
 
 
 @app.command()
@@ -180,6 +203,7 @@ def _asked(
     ids: list[str] | None,
     method: Method,
     days: int,
+    beside: bytes | None = None,
 ) -> "OwnRequest":
     """Ask for records to be forgotten, or with none for all of the organization's data."""
     from blockchain.unlearning_messages import UnlearningScope
@@ -207,6 +231,7 @@ def _asked(
                 method=method.value,
                 seconds=days * _SECONDS_A_DAY,
                 now=chain.now(),
+                beside=beside,
             )
         except UnknownRecordsError as error:
             fail(str(error), 2)
@@ -246,12 +271,24 @@ def _lines_of(
     lines = [
         {
             **_line(name, own, now),
-            "in_words": own.standing_in_words(now),
+            "in_words": own.standing_in_words(now) + _why_open(settings, own),
             "brought_now": own.id in waiting and own.stored is not None,
         }
         for own in found
     ]
     return lines, problems
+
+
+def _why_open(settings: "RunSettings", own: "OwnRequest") -> str:
+    """Say why a run left a request open, where the run's folder lies here as well."""
+    from blockchain.unlearning_messages import RequestState
+    from strategies.run_archive import read_json
+
+    if own.stored is None or own.stored.state is not RequestState.OPEN:
+        return ""
+    places = settings.home_path.glob(f"runs/*/requests/{own.id.hex()}.json")
+    newest = max(places, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return "" if newest is None else f"; not carried out: {read_json(newest)['reason']}"
 
 
 def _line(name: str, own: "OwnRequest", now: int) -> dict[str, Any]:
@@ -267,10 +304,10 @@ def _line(name: str, own: "OwnRequest", now: int) -> dict[str, Any]:
     }
 
 
-def _print_asked(name: str, own: "OwnRequest", as_json: bool) -> None:
+def _print_asked(name: str, own: "OwnRequest", then: "OwnRequest | None", as_json: bool) -> None:
     line = _line(name, own, own.stored.requested_at if own.stored else 0)
     if as_json:
-        print_json(line)
+        print_json({**line, **({} if then is None else {"then": f"0x{then.id.hex()}"})})
         return
     what = f"{own.records} records" if own.positions else f"all data ({own.records} records)"
     console.print(f"request {line['id']}", highlight=False)
@@ -281,6 +318,25 @@ def _print_asked(name: str, own: "OwnRequest", as_json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if then is not None:
+        console.print(f"then exactly, by request 0x{then.id.hex()}", highlight=False)
+
+
+def _print_outcome(settings: "RunSettings", name: str, identifiers: list[bytes]) -> None:
+    """Say what has come of requests; on standard error, beside what was printed of them."""
+    from strategies.run_chain import open_reading_chain
+
+    lines, _ = _lines_of(settings, open_reading_chain(settings), name)
+    left = 0
+    for identifier in identifiers:
+        [line] = [one for one in lines if one["id"] == f"0x{identifier.hex()}"]
+        what = f"request {line['id'][:12]}…: {line['in_words']}"
+        if line["state"] == "completed":
+            what += f" (foedus receipt {line['id'][:12]})"
+        left += line["state"] != "completed"
+        progress_console.print(what, highlight=False, markup=False, soft_wrap=True)
+    if left:
+        raise typer.Exit(1)
 
 
 def _print_lines(lines: list[dict[str, Any]]) -> None:
