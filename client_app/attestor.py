@@ -3,12 +3,11 @@
 import itertools
 import time
 
-from eth_account.signers.local import LocalAccount
 from flwr.app import MetricRecord, RecordDict
 
 from blockchain.canonical import canonical_json
-from blockchain.public_chain import PublicChain
 from blockchain.typed_data import sign_digest
+from client_app.acting import ActingOrganization
 from client_app.own_record import OwnRecord
 from client_app.request import CoordinatorError, check_terms
 from llm.factors import Arrays
@@ -31,45 +30,14 @@ from strategies.round_evidence import RoundEvidence
 from strategies.round_outcome import RoundOutcome
 from strategies.run_parts import agreed_rule
 from strategies.scores import ScoreTable, agrees, micro_nats
-from strategies.settings import RunSettings
 from strategies.validation_loss import loss_gradient, scoring_base, validation_loss
 
 #: Stands for the validation set's hash where contributions are not scored.
 _NO_VALIDATION = bytes(32)
 
 
-class Attestor:
-    """One organization as an attestor, in one process.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    settings : RunSettings
-        The run's settings.
-    chain : PublicChain
-        A connection that can read.
-    account : LocalAccount
-        The organization's signing key.
-    agreed : RunSettings, optional
-        As for :class:`client_app.organization.Organization`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: RunSettings,
-        chain: PublicChain,
-        account: LocalAccount,
-        *,
-        agreed: RunSettings | None = None,
-    ) -> None:
-        self._name = name
-        self._settings = settings
-        self._agreed = agreed or settings
-        self._chain = chain
-        self._account = account
-        self._cache = cache_folder(settings.home_path)
+class Attestor(ActingOrganization):
+    """One organization as an attestor."""
 
     def attest(self, content: RecordDict) -> RecordDict:
         """Make a sealed round again, score it, and sign: its own scores, or near enough proposed.
@@ -89,8 +57,8 @@ class Attestor:
         header = content.config_records.get(protocol.HEADER)
         if header is None:
             raise ProtocolError("a message without a header")
-        if self._name not in self._agreed.attestor_names:
-            raise CoordinatorError(f"{self._name} is no attestor by the terms")
+        if self.name not in self._agreed.attestor_names:
+            raise CoordinatorError(f"{self.name} is no attestor by the terms")
         task, run = protocol.digest(header, "task"), protocol.text(header, "run")
         context = check_terms(self._chain, task, run, self._agreed)
         evidence = RoundEvidence.from_records(content)
@@ -105,7 +73,7 @@ class Attestor:
         scores = self._scored(evidence.outcome, made, task)
         if "proposed-scores" in header:
             scores = self._near_enough(scores, protocol.data(header, "proposed-scores"))
-        attestation = attestation_of(evidence.outcome, task, self._name, scores)
+        attestation = attestation_of(evidence.outcome, task, self.name, scores)
         signature = sign_digest(attestation.digest(context.domain), self._account)
         return RecordDict(
             {
@@ -119,10 +87,10 @@ class Attestor:
     def _scored(self, outcome: RoundOutcome, made: RecomputedRound, task: bytes) -> ScoreTable:
         """Score a round on the public validation set; all zero where there is none."""
         settings = self._settings
-        validation = public_validation_set(settings, self._cache)
+        validation = public_validation_set(settings, cache_folder(self._settings.home_path))
         found: dict[str, int] = {}
         if validation is not None and made.contributions:
-            base = scoring_base(settings, self._cache)
+            base = scoring_base(settings, cache_folder(self._settings.home_path))
             limits = ScoreLimits.of(settings)
             scored = ScoredRound(
                 agreed_rule(settings), made.state, outcome.round, made.contributions
@@ -144,7 +112,7 @@ class Attestor:
 
     def _shown(self, loss: Loss, scored: ScoredRound, task: bytes) -> Loss:
         """Return the same loss, which says how far the scoring is."""
-        folder = organization_folder(self._settings.home_path, self._name)
+        folder = organization_folder(self._settings.home_path, self.name)
         record = OwnRecord(folder, task)
         # Each update is left out and, where that costs something, silenced; and once none is.
         most, count = 2 * len(scored.accepted) + 1, itertools.count(1)

@@ -67,6 +67,18 @@ class Unlearned:
         """How many records were trained on beside those to forget."""
         return len(self.retained)
 
+    def metrics(self) -> dict[str, float]:
+        """Return the figures that go with the reply; the effort is none that an agent chose."""
+        return {
+            "effort": 0.0,
+            "tokens": float(self.tokens),
+            "steps": float(self.steps),
+            "first-loss": self.first_loss,
+            "last-loss": self.last_loss,
+            "train-seconds": self.seconds,
+            **self.figures,
+        }
+
 
 def unlearn(
     base: BaseModel,

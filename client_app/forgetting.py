@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from typing import Any, Final
 
-from eth_account.signers.local import LocalAccount
 from flwr.app import ConfigRecord, RecordDict
 
 from blockchain.canonical import canonical_json
@@ -13,7 +12,7 @@ from blockchain.private import data_sets
 from blockchain.private.drafts import Draft
 from blockchain.private.ledger import Ledger
 from blockchain.private.record_types import TrainingRun, UnlearningEvidence, UnlearningRequest
-from blockchain.public_chain import PublicChain
+from client_app.acting import ActingOrganization
 from client_app.affected_rounds import AffectedRoundsError, affected_rounds
 from client_app.own_data import load_own_data
 from client_app.own_ledger import OwnLedger
@@ -26,7 +25,6 @@ from strategies import protocol
 from strategies.home import cache_folder, organization_folder
 from strategies.lineage import Lineage
 from strategies.protocol import ProtocolError
-from strategies.settings import RunSettings
 from unlearning.receipt import Receipt, ReceiptError, read_receipt
 from unlearning.replay_plan import ReplayPlan, SignedPlan
 
@@ -40,37 +38,8 @@ _LABELS: Final = {
 }
 
 
-class Forgetting:
-    """One organization in one process.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    settings : RunSettings
-        The settings of the run in question.
-    chain : PublicChain
-        A connection that can read.
-    account : LocalAccount
-        The organization's signing key.
-    agreed : RunSettings, optional
-        As for :class:`client_app.organization.Organization`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: RunSettings,
-        chain: PublicChain,
-        account: LocalAccount,
-        *,
-        agreed: RunSettings | None = None,
-    ) -> None:
-        self._name = name
-        self._settings = settings
-        self._agreed = agreed or settings
-        self._chain = chain
-        self._account = account
+class Forgetting(ActingOrganization):
+    """One organization where it, or another one, asked to forget."""
 
     # What the coordinator can ask for
 
@@ -93,7 +62,7 @@ class Forgetting:
         rounds = protocol.integer(header, "rounds")
         plans: list[Any] = []
         refused: dict[str, str] = {}
-        with OwnLedger(self._settings, self._name, self._account, self._chain) as own:
+        with OwnLedger(self._settings, self.name, self._account, self._chain) as own:
             for identifier in _ids(header, "requests"):
                 try:
                     signed = self._planned(own, identifier, task, rounds)
@@ -124,11 +93,11 @@ class Forgetting:
         except ReceiptError as error:
             raise CoordinatorError(f"the receipt does not hold: {error}") from error
         deleted = self._purge(receipt)
-        folder = organization_folder(self._settings.home_path, self._name) / "receipts"
+        folder = organization_folder(self._settings.home_path, self.name) / "receipts"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{receipt.evidence.request.id}.json"
-        if receipt.evidence.request.organization == self._name:
-            with OwnLedger(self._settings, self._name, self._account, self._chain) as own:
+        if receipt.evidence.request.organization == self.name:
+            with OwnLedger(self._settings, self.name, self._account, self._chain) as own:
                 _note(own.ledger, receipt, set(self._related(receipt)))
         write_durably(path, receipt.to_bytes())
         return RecordDict({protocol.HEADER: protocol.header_record({"deleted": deleted})})
@@ -146,18 +115,18 @@ class Forgetting:
             if asked.scope == "organization" or entry.position in asked.positions
         }
         cache = cache_folder(self._settings.home_path)
-        training = load_own_data(self._settings, self._name, cache).train
+        training = load_own_data(self._settings, self.name, cache).train
         found = affected_rounds(
             ledger,
             self._settings,
-            self._name,
+            self.name,
             task,
             rounds,
             allowed=own.allowed(training),
             forgotten=names,
             leaves=asked.positions,
         )
-        plan = ReplayPlan(identifier, task, organization_id(self._name), found, asked.method)
+        plan = ReplayPlan(identifier, task, organization_id(self.name), found, asked.method)
         return SignedPlan.of(plan, self._account, self._chain.unlearning_domain)
 
     def _purge(self, receipt: Receipt) -> int:
@@ -171,7 +140,7 @@ class Forgetting:
             return 0
         fast = receipt.evidence.label == "EMPIRICAL"
         from_round = min(receipt.evidence.rounds) if fast else kept.after + 1
-        folder = organization_folder(self._settings.home_path, self._name)
+        folder = organization_folder(self._settings.home_path, self.name)
         now, deleted = bytes.fromhex(receipt.evidence.after.task), 0
         for task in self._related(receipt):
             record = OwnRecord(folder, task)
@@ -185,9 +154,9 @@ class Forgetting:
         """Return the tasks of ours that go on from the same first one as the receipt's."""
         kept = Lineage.parse(receipt.evidence.lineage).spans
         after = bytes.fromhex(receipt.evidence.after.task)
-        folder = organization_folder(self._settings.home_path, self._name)
+        folder = organization_folder(self._settings.home_path, self.name)
         root = kept[0].task if kept else _root(OwnRecord(folder, after), after)
-        tasks = known_tasks(self._settings.home_path, self._name)
+        tasks = known_tasks(self._settings.home_path, self.name)
         return [task for task in tasks if _root(OwnRecord(folder, task), task) == root]
 
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from eth_account.signers.local import LocalAccount
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from blockchain.canonical import hash_arrays
 from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
+from client_app.acting import ActingOrganization
 from client_app.fast_unlearning import forget_set_of, forgotten_figures, recovered, unlearn
 from client_app.own_data import load_own_data
 from client_app.own_ledger import Drawn, OwnLedger, Trained
@@ -42,46 +42,14 @@ from strategies.run_parts import (
     base_model_settings,
     training_settings,
 )
-from strategies.settings import RunSettings
 from strategies.signed_update import SignedUpdate, TaskContext, sign_decline, sign_update
 
 #: Seconds that the contract takes an update beyond the round's own deadline.
 _SUBMISSION_SECONDS: Final = 600
 
 
-class Organization:
-    """One organization in one process.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    settings : RunSettings
-        The run's settings.
-    chain : PublicChain
-        A connection that can read.
-    account : LocalAccount
-        The organization's signing key.
-    agreed : RunSettings, optional
-        The settings that the terms on chain must be those of, where the organization works by
-        others (its own data); else ``settings``.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        settings: RunSettings,
-        chain: PublicChain,
-        account: LocalAccount,
-        *,
-        agreed: RunSettings | None = None,
-    ) -> None:
-        self.name = name
-        self._settings = settings
-        self._agreed = agreed or settings
-        self._account = account
-        self._chain = chain
-        self._cache = cache_folder(settings.home_path)
+class Organization(ActingOrganization):
+    """One organization where it is asked to train, and at the end of a run."""
 
     # What the coordinator can ask for
 
@@ -167,17 +135,7 @@ class Organization:
         )
         started = time.monotonic()
         drawn = Drawn(ledger.committed(allowed), result.retained)
-        metrics = {
-            # No effort that an agent chose, and none that it is to learn from.
-            "effort": 0.0,
-            "ledger-seconds": time.monotonic() - started,
-            "tokens": float(result.tokens),
-            "steps": float(result.steps),
-            "first-loss": result.first_loss,
-            "last-loss": result.last_loss,
-            "train-seconds": result.seconds,
-            **result.figures,
-        }
+        metrics = {"ledger-seconds": time.monotonic() - started, **result.metrics()}
         # How many records it was is nobody's business but the attestors' of the receipt.
         return self._noted(
             request, record, context, ledger, drawn, result, result.arrays, 1, metrics
@@ -434,10 +392,12 @@ class Organization:
         )
 
     def _data(self) -> OrganizationData:
-        return load_own_data(self._settings, self.name, self._cache)
+        return load_own_data(self._settings, self.name, cache_folder(self._settings.home_path))
 
     def _base(self) -> BaseModel:
-        return load_base_model(base_model_settings(self._settings), self._cache)
+        return load_base_model(
+            base_model_settings(self._settings), cache_folder(self._settings.home_path)
+        )
 
     def _record(self, task: bytes) -> OwnRecord:
         return OwnRecord(organization_folder(self._settings.home_path, self.name), task)
