@@ -274,7 +274,7 @@ def recovered(
     ProtocolError, CoordinatorError
         If they are missing, malformed, or not those of the chain.
     """
-    fast = settings.fast_rounds
+    fast = settings.first_rounds
     if not fast.recovers_in(request.round) or not settings.recovery_projection:
         return arrays
     before = _adapter(content, protocol.BEFORE, settings)

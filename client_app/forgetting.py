@@ -32,6 +32,7 @@ _PURPOSE: Final = "to carry out a request to forget"
 
 #: What a label is called in the private ledger.
 _LABELS: Final = {
+    "EXACT_ISOLATED": "EXACT_ISOLATED",
     "EXACT_REPLAY": "EXACT_REPLAY",
     "EMPIRICAL": "EMPIRICAL",
     "NOTHING_TO_FORGET": "NO_OP",
@@ -138,15 +139,19 @@ class Forgetting(ActingOrganization):
         kept = Lineage.parse(receipt.evidence.lineage)
         if not kept.spans:
             return 0
-        fast = receipt.evidence.label == "EMPIRICAL"
-        from_round = min(receipt.evidence.rounds) if fast else kept.after + 1
+        label = receipt.evidence.label
+        if label == "EXACT_ISOLATED" and receipt.evidence.request.organization != self.name:
+            # Ours hold nothing of the other's data, and our own adapter is made of them.
+            return 0
+        again = label == "EXACT_REPLAY"
+        from_round = kept.after + 1 if again else min(receipt.evidence.rounds)
         folder = organization_folder(self._settings.home_path, self.name)
         now, deleted = bytes.fromhex(receipt.evidence.after.task), 0
         for task in self._related(receipt):
             record = OwnRecord(folder, task)
             first, last = max(1, from_round - record.kept_rounds().after), None
             if task == now:
-                first, last = 1, self._settings.fast_rounds.last_unlearning
+                first, last = 1, self._settings.first_rounds.last_unlearning
             deleted += len(record.purge(first, last))
         return deleted
 

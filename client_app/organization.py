@@ -11,6 +11,7 @@ from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.acting import ActingOrganization
 from client_app.fast_unlearning import forget_set_of, forgotten_figures, recovered, unlearn
+from client_app.isolated_adapter import isolated_adapter
 from client_app.own_data import load_own_data
 from client_app.own_ledger import Drawn, OwnLedger, Trained
 from client_app.own_record import OwnRecord
@@ -92,7 +93,7 @@ class Organization(ActingOrganization):
         participation = Participation(self._settings, self.name, self._chain, self._paying)
         participation.settle(request, record, ledger.ledger)
         training = ledger.allowed(self._data().train)
-        unlearner = self._settings.fast_rounds.unlearner_in(request.round)
+        unlearner = self._settings.first_rounds.unlearner_in(request.round)
         if unlearner is not None:
             return self._unlearn(request, record, context, ledger, training, unlearner)
         share = participation.decide(request, record, ledger.ledger, training)
@@ -245,8 +246,12 @@ class Organization(ActingOrganization):
     ) -> TrainingResult:
         """Evaluate what was received and train from it; figures go into ``metrics``."""
         data = self._data()
-        base = self._base()
+        base, rule = self._base(), agreed_rule(self._settings)
         received = adapter_at_scale(request.adapter, self._settings)
+        start = received
+        if self._settings.isolation:
+            own = isolated_adapter(rule, self._settings, self.name, request.task, request.round)
+            start = adapter_at_scale(own, self._settings)
 
         started = time.monotonic()
         # The same rows in every round, so that rounds can be compared.
@@ -262,7 +267,6 @@ class Organization(ActingOrganization):
         )
         evaluate_seconds = time.monotonic() - started
 
-        rule = agreed_rule(self._settings)
         plan = rule.plan(request.round, share.rank)
         pair = (
             adapter_at_scale(
@@ -275,7 +279,7 @@ class Organization(ActingOrganization):
         result = train(
             base,
             share.records,
-            received,
+            start,
             TrainedPart(plan.train_a, plan.train_b, plan.rank),
             training_settings(self._settings),
             seed=training_seed(
@@ -369,7 +373,7 @@ class Organization(ActingOrganization):
         self, base: BaseModel, adapter: LoraAdapter, data: OrganizationData
     ) -> dict[str, float]:
         """Measure the final adapter on what we had the run unlearn, if anything."""
-        if self.name not in self._settings.fast_rounds.unlearners:
+        if self.name not in self._settings.first_rounds.unlearners:
             return {}
         with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
             forgotten = forget_set_of(ledger.ledger, self._settings, data.train)

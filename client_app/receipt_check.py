@@ -77,6 +77,9 @@ def check_evidence(evidence: Evidence, stored: StoredRequest, chain: PublicChain
         raise ReceiptError("no round drew the data, and the label says that something was done")
     if evidence.label == "EMPIRICAL":
         _check_unlearned(evidence, kept, chain)
+    elif evidence.label == "EXACT_ISOLATED":
+        if evidence.request.scope != "organization" or kept.after < evidence.rounds[-1]:
+            raise ReceiptError("isolation guarantees for whole organizations, all rounds kept")
     elif kept.after >= first:
         raise ReceiptError(f"round {kept.after} was kept, and round {first} drew the data")
     if bytes.fromhex(evidence.before.task) not in {span.task for span in kept.spans}:

@@ -20,6 +20,7 @@ _MAY_DIFFER: Final = {
     "lineage",
     "requests",
     "unlearners",
+    "leavers",
     "rounds",
     "organizations",
     "attestors",
@@ -101,20 +102,20 @@ def _check_rounds(last_round: int, settings: RunSettings, origin: RunSettings) -
     settings, origin : RunSettings
         Those of the run, and of the one whose rounds it replaces.
     """
-    fast, kept = settings.fast_rounds, settings.kept_rounds
+    fast, kept = settings.first_rounds, settings.kept_rounds
     if settings.rounds != origin.rounds + fast.last:
         raise CoordinatorError(
             f"{settings.rounds} rounds, expected {origin.rounds + fast.last}: the replaced run's "
-            f"{origin.rounds}, and {fast.last} to unlearn and recover"
+            f"{origin.rounds}, and {fast.last} that unlearn"
         )
-    if not fast.unlearners:
+    if not (fast.unlearners or settings.leavers):
         return
     came_to = origin.kept_rounds.after + last_round
     # One more round may only have sealed what the last one earned.
     if kept.after < min(origin.rounds, came_to - 1):
         raise CoordinatorError(
-            f"the order keeps {kept.after} rounds, the run to go on from came to {came_to}: to "
-            "unlearn by training, all are kept"
+            f"the order keeps {kept.after} rounds, the run to go on from came to {came_to}: "
+            "expected it to keep all of them"
         )
 
 
@@ -156,6 +157,9 @@ def _check_requests(
     for name in names:
         if organization_id(name) in withdrawn:
             raise CoordinatorError(f"{name} takes part, and asked to be forgotten")
-    for name in settings.fast_rounds.unlearners:
+    for name in settings.leaver_names:
+        if organization_id(name) not in withdrawn:
+            raise CoordinatorError(f"{name} is left away, and did not ask to be forgotten")
+    for name in settings.first_rounds.unlearners:
         if organization_id(name) not in asked:
             raise CoordinatorError(f"{name} is to unlearn, and asked for nothing")

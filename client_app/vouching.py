@@ -77,6 +77,9 @@ def _check(evidence: Evidence, task: bytes, settings: RunSettings, chain: Public
         raise ReceiptError("the run after is another one than the message is about")
     if evidence.label == "NOTHING_TO_FORGET":
         return 0
+    asked = evidence.request.organization
     if evidence.lineage != settings.lineage or stored.request.id not in settings.request_ids:
         raise ReceiptError("the run after does not carry out this request by its terms")
+    if (evidence.label == "EXACT_ISOLATED") != (asked in settings.leaver_names):
+        raise ReceiptError(f"the run's terms leave away {settings.leavers or 'no adapter'}")
     return Lineage.parse(evidence.lineage).own_number(stored.request.task, min(evidence.rounds))

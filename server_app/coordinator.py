@@ -166,7 +166,7 @@ def _run(
         log,
         timeout=settings.round_deadline,
         # What has come of the unlearning, only they can say.
-        needed=settings.fast_rounds.unlearners,
+        needed=settings.first_rounds.unlearners,
     )
     summary = summarize(
         settings=settings,
@@ -238,12 +238,11 @@ def _strategy(
         )
         save_adapter(folder, adapter, base_model=base, model_card=card)
 
-    fast = settings.fast_rounds
+    first = settings.first_rounds
 
     def arrived(round_number: int) -> frozenset[str] | None:
-        unlearner = fast.unlearner_in(round_number)
-        if unlearner is not None:
-            return frozenset({unlearner})
+        if (alone := first.asked_in(round_number)) is not None:
+            return alone
         # Whoever withdrew is in none of the rounds made again.
         replied = origin.arrived(round_number)
         return None if replied is None else replied & set(settings.organization_names)
@@ -253,13 +252,14 @@ def _strategy(
         archive=archive,
         notary=notary,
         terms=RoundTerms(
-            min_organizations=settings.min_organizations,
+            # In isolation an adapter counts whoever else takes part.
+            min_organizations=1 if settings.isolation else settings.min_organizations,
             max_examples=settings.records_per_round,
             norm_bound=settings.norm_bound,
             deadline=settings.round_deadline,
             attestors=frozenset(settings.attestor_names),
             rewards=RewardTerms.of(settings),
-            fast=fast,
+            first=first,
         ),
         save_adapter=save,
         listener=log,

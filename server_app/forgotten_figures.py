@@ -30,7 +30,7 @@ def forgetting_summary(
             "before": _figures(archive.record(number)["metrics"].get(name, {})),
             "after": _figures(closings[name].metrics),
         }
-        for number, name in enumerate(settings.fast_rounds.unlearners, start=1)
+        for number, name in enumerate(settings.first_rounds.unlearners, start=1)
     }
 
 

@@ -60,8 +60,7 @@ def _did(
 ) -> tuple[str, int | None]:
     """Return what an organization did, and its effort in percent."""
     reply = _reply(outcome, organization)
-    unlearner = settings.fast_rounds.unlearner_in(outcome.round)
-    if unlearner is not None:
+    if settings.first_rounds.asked_in(outcome.round) is not None:
         return ("unlearned" if reply is not None else "not asked"), None
     if reply is None:
         return outcome.absent.get(organization, "late"), None

@@ -32,12 +32,14 @@ from strategies.replay_order import ReplayOrder
 from strategies.reply_errors import error_of
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import RunArchive, read_json
+from strategies.settings import RunSettings
 from strategies.source_hash import source_hash
 from strategies.terms import terms_hash
 from unlearning.receipt import (
     NO_REFERENCE,
     Asked,
     Evidence,
+    Label,
     Measured,
     Place,
     Purged,
@@ -82,12 +84,11 @@ class Receipts:
     def complete(self) -> None:
         """Delete what a finished replay has replaced, and complete its requests, one by one."""
         plans = read_json(self._archive.folder / "plans.json")
-        fast = bool(self._settings.unlearners)
-        label = "EMPIRICAL" if fast else "EXACT_REPLAY"
+        label = label_of(self._settings)
         purged = self._purge(
-            min(min(plan["rounds"]) for plan in plans.values())
-            if fast
-            else self._settings.kept_rounds.after + 1
+            self._settings.kept_rounds.after + 1
+            if label == "EXACT_REPLAY"
+            else min(min(plan["rounds"]) for plan in plans.values())
         )
         replaced = self._before.read_run()
         self._before.write_run({**replaced, "status": "replaced", "by": self._archive.name})
@@ -153,7 +154,7 @@ class Receipts:
         self._deliver(receipt)
 
     def _evidence(
-        self, stored: StoredRequest, plan: Plan, label: Any, purged: list[Purged]
+        self, stored: StoredRequest, plan: Plan, label: Label, purged: list[Purged]
     ) -> Evidence:
         request, kept = stored.request, self._settings.kept_rounds
         names = {
@@ -239,7 +240,7 @@ class Receipts:
                 done.append(self._purged(archive, number))
         if self._settings.unlearners:
             # What it began from held the data, and the updates that unlearned it say what it was.
-            last = self._settings.fast_rounds.last_unlearning
+            last = self._settings.first_rounds.last_unlearning
             done.append(self._purged(self._archive, 0, last))
         return done
 
@@ -328,6 +329,13 @@ class Receipts:
         if not replies or replies[0].has_error():
             return error_of(replies[0] if replies else None)
         return replies[0].content
+
+
+def label_of(settings: RunSettings) -> Label:
+    """Return what a run that takes another one's place can be said to guarantee."""
+    if settings.unlearners:
+        return "EMPIRICAL"
+    return "EXACT_ISOLATED" if settings.leavers else "EXACT_REPLAY"
 
 
 def _exact(value: Any) -> str | None:

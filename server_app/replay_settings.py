@@ -85,7 +85,6 @@ def replaying(
     if kept.replaced is not None and kept.replaced != task:
         origin = settings_of(run_of_task(archive.home, kept.replaced))
         carried_out |= set(standing.request_ids)
-    stay = [name for name in standing.organization_names if name not in gone]
     return changed(
         origin,
         {
@@ -94,15 +93,25 @@ def replaying(
             "lineage": str(kept),
             "requests": _listed(carried_out),
             "unlearners": "",
-            "organizations": ",".join(stay),
-            "attestors": ",".join(_attestors(standing, stay)),
-            "ranks": ",".join(f"{n}={r}" for n, r in origin.ranks_given.items() if n in stay),
-            "token-prices": ",".join(
-                f"{n}={p}" for n, p in origin.token_prices_given.items() if n in stay
-            ),
-            "min-organizations": min(origin.min_organizations, len(stay)),
+            "leavers": "",
+            **_without(standing, origin, gone),
         },
     )
+
+
+def _without(
+    standing: RunSettings, origin: RunSettings, gone: Collection[str]
+) -> dict[str, str | int]:
+    """Return what changes among a run's settings where organizations leave one that stands."""
+    stay = [name for name in standing.organization_names if name not in gone]
+    prices = origin.token_prices_given.items()
+    return {
+        "organizations": ",".join(stay),
+        "attestors": ",".join(_attestors(standing, stay)),
+        "ranks": ",".join(f"{n}={r}" for n, r in origin.ranks_given.items() if n in stay),
+        "token-prices": ",".join(f"{n}={p}" for n, p in prices if n in stay),
+        "min-organizations": min(origin.min_organizations, len(stay)),
+    }
 
 
 def first_to_replace(archive: RunArchive, first: int) -> int:
@@ -118,9 +127,12 @@ def first_to_replace(archive: RunArchive, first: int) -> int:
     spans = settings_of(archive).kept_rounds.spans[::-1]
     for run in (archive, *(run_of_task(archive.home, span.task) for span in spans)):
         then = settings_of(run)
-        if then.unlearners and first <= then.kept_rounds.after + then.fast_rounds.last:
-            plans = read_json(run.folder / "plans.json")
-            first = min(first, *(min(plan["rounds"]) for plan in plans.values()))
+        if not then.requests or first > then.kept_rounds.after + then.first_rounds.last:
+            continue
+        # What was deleted for its requests begins before the rounds that it kept, where it made
+        # none again.
+        plans = read_json(run.folder / "plans.json")
+        first = min(first, *(min(plan["rounds"]) for plan in plans.values()))
     return first
 
 
@@ -152,14 +164,50 @@ def forgetting(
             "lineage": str(standing.kept_rounds.keeping(task, done)),
             "requests": _listed(requests),
             "unlearners": ",".join(sorted(set(unlearners))),
+            "leavers": "",
+        },
+    )
+
+
+def leaving_away(
+    archive: RunArchive, requests: Collection[bytes], gone: Collection[str]
+) -> RunSettings:
+    """Return the settings of the run that goes on without some organizations' isolated adapters.
+
+    All rounds are kept, and none is made again. One that nobody trains in seals what is left; what
+    the run has still to come follows.
+
+    Parameters
+    ----------
+    archive : RunArchive
+        The run as it stands.
+    requests : collection of bytes
+        Ids of the requests, 32 bytes each.
+    gone : collection of str
+        Whose they are.
+    """
+    standing = settings_of(archive)
+    task = bytes.fromhex(archive.read_run()["task"])
+    kept = standing.kept_rounds.keeping(task, last_logical_round(archive, standing))
+    return changed(
+        standing,
+        {
+            "run-name": new_name(archive),
+            "mode": "train",
+            "lineage": str(kept),
+            "requests": _listed(requests),
+            "rounds": standing.rounds + 1,
+            "unlearners": "",
+            "leavers": ",".join(sorted(gone)),
+            **_without(standing, standing, gone),
         },
     )
 
 
 def last_logical_round(archive: RunArchive, settings: RunSettings) -> int:
     """Return the last logical round that a run came to; one that only sealed rewards is none."""
-    own = archive.last_prepared_round() or 0
-    while own and not RoundOutcome.from_manifest(archive.manifest(own)).invited:
+    own, first = archive.last_prepared_round() or 0, settings.first_rounds
+    while own > first.leaving and not RoundOutcome.from_manifest(archive.manifest(own)).invited:
         own -= 1
     return min(settings.rounds, settings.kept_rounds.after + own)
 

@@ -18,12 +18,13 @@ from blockchain.unlearning_requests import StoredRequest
 from server_app.closing import ClosingError
 from server_app.coordinator import coordinate
 from server_app.ordered_grid import OrderedGrid
-from server_app.receipts import Receipts
+from server_app.receipts import Receipts, label_of
 from server_app.replay_plans import Plan, ask_for_plans
 from server_app.replay_settings import (
     changed,
     forgetting,
     last_logical_round,
+    leaving_away,
     replaying,
     root_of,
     runs_with_tasks,
@@ -236,16 +237,17 @@ class _StandingRun:
         """Make all rounds again from the first affected one, by one run for all requests."""
         names = {organization_id(name): name for name in self._settings.organization_names}
         identifiers = [one.request.id for one in asked]
-        settings = replaying(
-            self._archive,
-            identifiers,
-            first=min(plans[one].first for one in identifiers),
-            gone=[
-                names[one.request.organization]
-                for one in asked
-                if one.request.scope is UnlearningScope.ORGANIZATION
-            ],
-        )
+        gone = [
+            names[one.request.organization]
+            for one in asked
+            if one.request.scope is UnlearningScope.ORGANIZATION
+        ]
+        if self._settings.isolation and len(gone) == len(asked):
+            # Their adapters are left away, and nothing need be made again.
+            settings = leaving_away(self._archive, identifiers, gone)
+        else:
+            first = min(plans[one].first for one in identifiers)
+            settings = replaying(self._archive, identifiers, first=first, gone=gone)
         self._begin(settings, identifiers, plans)
 
     def _unlearn_fast(
@@ -304,8 +306,7 @@ class _StandingRun:
         try:
             coordinate(settings, OrderedGrid(self._grid, order))
         except (UnlearningRefusedError, RosterError, ClosingError) as error:
-            label = "EMPIRICAL" if settings.unlearners else "EXACT_REPLAY"
-            self._refuse(identifiers, f"{label} is refused: {error}")
+            self._refuse(identifiers, f"{label_of(settings)} is refused: {error}")
             return False
         return True
 

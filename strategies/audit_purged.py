@@ -87,7 +87,7 @@ def _of_requests(
     affected: each must be completed, and one must have affected this round or one before.
     """
     firsts = []
-    stands = round_number > settings.fast_rounds.last_unlearning
+    stands = round_number > settings.first_rounds.last_unlearning
     # What the run made for its own requests is used since: only others can have replaced it.
     reasons = [one for one in requests if not (stands and one in settings.request_ids)]
     if not reasons:
@@ -116,8 +116,8 @@ def _first_affected(
     replaced_from = _replaced_from(
         request, archive.home, kept.spans[0].task if own else task, chain
     )
-    # A run that unlearned by training kept the rounds before: its completion says from where on.
-    if replaced_from is not None and completion.guarantee is not Guarantee.EMPIRICAL:
+    # A run that made no round again kept those before: its completion says from where on.
+    if replaced_from is not None and completion.guarantee is Guarantee.EXACT_REPLAY:
         return replaced_from
     # A completion counts as its request's task does.
     if about == task:

@@ -196,7 +196,7 @@ class FederatedLora(Strategy):
         checked, absent = self._checked(replies)
         if absent and self._arrived(round_number) is not None:
             raise UnlearningRefusedError(
-                round_number, absent, self._terms.fast.unlearner_in(round_number)
+                round_number, absent, self._terms.first.unlearner_in(round_number)
             )
         submitted = self._submissions(round_number)
         checked = [_uncontradicted(reply, submitted, self._notary.context) for reply in checked]
@@ -314,7 +314,7 @@ class FederatedLora(Strategy):
 
     def _require_unlearned(self, round_number: int, checked: Iterable[CheckedReply]) -> None:
         """Make sure that whoever was to unlearn in a round did, with an update that holds."""
-        unlearner = self._terms.fast.unlearner_in(round_number)
+        unlearner = self._terms.first.unlearner_in(round_number)
         if unlearner is None:
             return
         bad = {r.organization: r.verdict.name for r in checked if r.verdict is not Verdict.ACCEPTED}
@@ -323,9 +323,9 @@ class FederatedLora(Strategy):
 
     def _direction(self, round_number: int) -> dict[str, ArrayRecord]:
         """Return the adapters before and after the unlearning, for a round of recovery."""
-        if not self._terms.fast.recovers_in(round_number):
+        if not self._terms.first.recovers_in(round_number):
             return {}
-        places = {protocol.BEFORE: 0, protocol.AFTER: self._terms.fast.last_unlearning}
+        places = {protocol.BEFORE: 0, protocol.AFTER: self._terms.first.last_unlearning}
         return {
             key: protocol.array_record(
                 self._progress.travelling_arrays(self._archive.adapter_arrays(number))
@@ -429,7 +429,7 @@ class FederatedLora(Strategy):
     def _aggregate(self, round_number: int, checked: list[CheckedReply]) -> RoundAggregate:
         needed = max(
             # Where one unlearns, nobody else is asked.
-            1 if self._terms.fast.unlearner_in(round_number) else self._terms.min_organizations,
+            1 if self._terms.first.unlearner_in(round_number) else self._terms.min_organizations,
             self._rule.minimum_contributions,
         )
         result = aggregate_round(

@@ -6,6 +6,7 @@ from pathlib import Path
 from blockchain.canonical import hash_arrays
 from strategies.aggregation import AggregationRule, AggregationState
 from strategies.lineage import Lineage
+from strategies.purge_record import purged_by
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, read_json
 
@@ -38,6 +39,11 @@ class OriginRounds:
         task, number = self._kept.place_of(self._kept.after)
         archive = run_of_task(self._home, task)
         return archive, RoundOutcome.from_manifest(archive.manifest(number))
+
+    def is_purged(self) -> bool:
+        """Whether the state that the run started from was deleted for a request to forget."""
+        found = self.last_kept()
+        return found is not None and bool(purged_by(found[0], found[1].round))
 
     def state(self, rule: AggregationRule) -> AggregationState:
         """Return the state that the run starts from: the seed's where no round is kept.

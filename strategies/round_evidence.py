@@ -20,7 +20,7 @@ from blockchain.merkle import check_hash
 from llm.factors import Arrays
 from llm.json_nesting import check_nesting
 from strategies import protocol
-from strategies.origin import OriginRounds
+from strategies.origin import OriginRounds, run_of_task
 from strategies.protocol import ProtocolError
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import AnyArrays, RunArchive
@@ -92,10 +92,14 @@ class RoundEvidence:
         openings = archive.openings(round_number)
         attested = archive.attestation(parent)
         origin = None if parent else _origin(archive)
+        before = archive.state(parent) if parent else {}
+        if origin is not None:
+            # What was sealed: of a state of isolated adapters, the run may go on with fewer.
+            before = run_of_task(archive.home, origin[0]).state(origin[1].round)
         return cls(
             outcome=outcome,
             parent=RoundOutcome.from_manifest(archive.manifest(parent)),
-            state=archive.state(parent) if parent or origin else {},
+            state=before,
             after={} if exact else archive.state(round_number),
             openings=openings,
             updates={

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from strategies.fast_rounds import FastRounds
+from strategies.first_rounds import FirstRounds
 from strategies.rewards import RewardTerms
 
 
@@ -60,8 +60,8 @@ class RoundTerms:
         Organizations that attest.
     rewards : RewardTerms
         What a round pays.
-    fast : FastRounds
-        Which rounds unlearn by training, or recover from it; by default none.
+    first : FirstRounds
+        What the first rounds are for; by default everybody trains in them.
     """
 
     min_organizations: int
@@ -70,4 +70,4 @@ class RoundTerms:
     deadline: float
     attestors: frozenset[str]
     rewards: RewardTerms
-    fast: FastRounds = field(default_factory=FastRounds)
+    first: FirstRounds = field(default_factory=FirstRounds)

@@ -14,7 +14,13 @@ from llm.model_source import (
     model_fingerprint,
 )
 from llm.training_settings import TrainingSettings
-from strategies.aggregation import RULES, AggregationRule, AggregationSettings, ContinuedRule
+from strategies.aggregation import (
+    RULES,
+    AggregationRule,
+    AggregationSettings,
+    ContinuedRule,
+    IsolatedFfa,
+)
 from strategies.home import cache_folder
 from strategies.public_validation import public_validation_set, validation_terms
 from strategies.settings import RunSettings
@@ -68,18 +74,20 @@ def training_settings(settings: RunSettings) -> TrainingSettings:
 
 def aggregation_rule(settings: RunSettings, shapes: Mapping[str, LinearShape]) -> AggregationRule:
     """Return the aggregation rule of a run over a model's adapted layers."""
-    rule = RULES[settings.aggregation](
-        AggregationSettings(
-            rank=settings.rank,
-            alpha=settings.alpha,
-            seed=settings.seed,
-            weight_cap=settings.weight_cap,
-            robust=settings.robust,
-            clip_norm=settings.clip_norm or None,
-            byzantine=settings.byzantine,
-            accumulator_rank=settings.accumulator_rank or None,
-        ),
-        shapes,
+    agreed = AggregationSettings(
+        rank=settings.rank,
+        alpha=settings.alpha,
+        seed=settings.seed,
+        weight_cap=settings.weight_cap,
+        robust=settings.robust,
+        clip_norm=settings.clip_norm or None,
+        byzantine=settings.byzantine,
+        accumulator_rank=settings.accumulator_rank or None,
+    )
+    rule = (
+        IsolatedFfa(agreed, shapes, settings.organization_names)
+        if settings.isolation
+        else RULES[settings.aggregation](agreed, shapes)
     )
     after = settings.kept_rounds.after
     return ContinuedRule(rule, after) if after else rule

@@ -78,6 +78,11 @@ def _aggregation_fits(settings: "RunSettings") -> None:
         needed = 2 * settings.byzantine + 3
     elif settings.robust == "trimmed-mean":
         needed = 2 * settings.byzantine + 1
+    if settings.isolation and (settings.aggregation, settings.robust) != ("ffa", "none"):
+        raise ValueError(
+            "isolation: expected aggregation 'ffa' and robust 'none', the run has "
+            f"{settings.aggregation!r} and {settings.robust!r}"
+        )
     if len(names) < needed:
         raise ValueError(
             f"{settings.robust} with byzantine={settings.byzantine} needs at least {needed} "
@@ -177,7 +182,12 @@ def _lineage_fits(settings: "RunSettings") -> None:
 
 
 def _unlearning_fits(settings: "RunSettings") -> None:
-    fast = settings.fast_rounds
+    fast = settings.first_rounds
+    if settings.leavers and not (settings.isolation and settings.requests and not fast.unlearners):
+        raise ValueError("leavers: expected isolation and requests, and no unlearners beside them")
+    for name in settings.leaver_names:
+        if name in settings.organization_names:
+            raise ValueError(f"leavers: {name!r} is among the organizations")
     if not fast.unlearners:
         return
     for name in fast.unlearners:
@@ -202,6 +212,8 @@ def fast_problem(settings: "RunSettings") -> str:
     The round in which an organization unlearns is its update alone, and recovery is held against
     the change of B: both as under ``ffa`` without a robust statistic in the mean's place.
     """
+    if settings.isolation:
+        return "to unlearn by training takes one adapter of all, the run has isolation"
     if (settings.aggregation, settings.robust) == ("ffa", "none"):
         return ""
     return (

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
 from strategies.effort import Effort
-from strategies.fast_rounds import FastRounds
+from strategies.first_rounds import FirstRounds
 from strategies.home import foedus_home
 from strategies.lineage import Lineage
 from strategies.setting_checks import check_settings
@@ -69,6 +69,11 @@ class RunSettings(BaseModel):
         "",
         description="Organizations that make the model forget by training, one in each of the "
         "run's first rounds; written with `requests`.",
+    )
+    leavers: str = Field(
+        "",
+        description="Organizations without whose isolated adapters the run goes on; written with "
+        "`requests`.",
     )
     forgetting_method: Literal["npo", "grad-diff", "simnpo", "grad-ascent"] = Field(
         "npo", description="Loss by which `foedus unlearn --method fast` forgets."
@@ -182,6 +187,12 @@ class RunSettings(BaseModel):
 
     aggregation: Literal["ffa", "alternating", "fedit", "flora", "accumulators"] = Field(
         "ffa", description="Aggregation rule, see [aggregation](docs/aggregation.md)."
+    )
+    isolation: bool = Field(
+        False,
+        description="Each organization's adapter is trained from the base and its own data alone, "
+        "and their weighted sum is served: then whoever leaves is taken out without training. See "
+        "[unlearning](docs/unlearning.md).",
     )
     robust: Literal["none", "norm-clip", "trimmed-mean", "multi-krum", "geometric-median"] = Field(
         "none", description="Robust statistic in the mean's place (`ffa` and `alternating`)."
@@ -375,10 +386,15 @@ class RunSettings(BaseModel):
         return [bytes.fromhex(part.removeprefix("0x")) for part in self.requests.split(",") if part]
 
     @property
-    def fast_rounds(self) -> FastRounds:
-        """Which of the run's own first rounds unlearn by training, and recover from it."""
+    def first_rounds(self) -> FirstRounds:
+        """What the run's own first rounds are for, where it keeps all of another's."""
         names = [name.strip() for name in self.unlearners.split(",") if name.strip()]
-        return FastRounds(tuple(names), self.recovery_rounds)
+        return FirstRounds(tuple(names), self.recovery_rounds, bool(self.leavers))
+
+    @property
+    def leaver_names(self) -> list[str]:
+        """Without whose isolated adapters the run goes on."""
+        return [name.strip() for name in self.leavers.split(",") if name.strip()]
 
     @property
     def organization_names(self) -> list[str]:

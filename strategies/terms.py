@@ -34,11 +34,13 @@ _WHERE_GIVEN = frozenset(
         "lineage",
         "requests",
         "unlearners",
+        "leavers",
         "forgetting-method",
         "forgetting-epochs",
         "forgetting-learning-rate",
         "recovery-rounds",
         "recovery-projection",
+        "isolation",
     }
 )
 _DEFAULTS = RunSettings().to_run_config()

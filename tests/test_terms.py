@@ -77,6 +77,7 @@ AGREED = {
     "forgetting-learning-rate": 0.002,
     "recovery-rounds": 3,
     "recovery-projection": False,
+    "isolation": True,
 }
 
 
@@ -98,9 +99,9 @@ def test_each_agreed_setting_changes_the_hash_and_is_named(key):
 
 
 def test_every_setting_is_either_agreed_or_local():
-    # With `partition` and `chain-id`, which no default data set or chain goes with, and three that
+    # With `partition` and `chain-id`, which no default data set or chain goes with, and four that
     # go with each other alone.
-    others = {"mode", "partition", "chain-id", "lineage", "requests", "unlearners"}
+    others = {"mode", "partition", "chain-id", "lineage", "requests", "unlearners", "leavers"}
     assert set(RunSettings().to_run_config()) == set(AGREED) | set(LOCAL) | others
     assert {"partition", "chain-id"} <= terms().keys()
 

@@ -3,7 +3,8 @@
 Its evidence is one document. Attestors check it and sign its hash, and the contract keeps that. A
 receipt claims what its label says, never more: ``EXACT_REPLAY`` is the state that would have been
 reached had the data never existed, given when replies came; ``EMPIRICAL`` what was measured, and no
-more; ``NOTHING_TO_FORGET`` that no round drew it.
+more; ``EXACT_ISOLATED`` that the data never reached another organization's adapter, and the one it
+made is left away; ``NOTHING_TO_FORGET`` that no round drew it.
 """
 
 import json
@@ -22,10 +23,11 @@ RECEIPT_VERSION: Final = 1
 #: What stands for the model retrained without the data, where nobody trained one to compare with.
 NO_REFERENCE: Final = "none trained"
 
-Label = Literal["EXACT_REPLAY", "EMPIRICAL", "NOTHING_TO_FORGET"]
+Label = Literal["EXACT_ISOLATED", "EXACT_REPLAY", "EMPIRICAL", "NOTHING_TO_FORGET"]
 
 #: What a label is on the chain.
 GUARANTEES: Final[Mapping[str, Guarantee]] = {
+    "EXACT_ISOLATED": Guarantee.EXACT_ISOLATED,
     "EXACT_REPLAY": Guarantee.EXACT_REPLAY,
     "EMPIRICAL": Guarantee.EMPIRICAL,
     "NOTHING_TO_FORGET": Guarantee.NOTHING_TO_FORGET,
@@ -33,6 +35,8 @@ GUARANTEES: Final[Mapping[str, Guarantee]] = {
 
 #: What a label means, for people.
 MEANINGS: Final[Mapping[str, str]] = {
+    "EXACT_ISOLATED": "the organization's adapter was its own, made of its data alone, and is left "
+    "away from the sum that is served; no other adapter, decision or weight depends on it",
     "EXACT_REPLAY": "every round from the first affected one on was made again without the data; "
     "the adapter is the one that would have come of it had the data never existed, given whose "
     "replies came in which round",

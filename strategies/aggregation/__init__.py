@@ -12,6 +12,7 @@ from strategies.aggregation.fedit import FedIt
 from strategies.aggregation.ffa import Ffa
 from strategies.aggregation.flora import Flora
 from strategies.aggregation.geometry import adapter_distance
+from strategies.aggregation.isolated import IsolatedFfa
 from strategies.aggregation.rule import (
     Aggregate,
     AggregationRule,
@@ -47,6 +48,7 @@ __all__ = [
     "ApproximationError",
     "ContinuedRule",
     "Contribution",
+    "IsolatedFfa",
     "TrainingPlan",
     "adapter_distance",
     "capped_weights",

@@ -1,11 +1,11 @@
-"""The first rounds of a run that makes the model forget by training: unlearning, then recovery."""
+"""What the first rounds are for in a run that takes another's place and keeps all its rounds."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class FastRounds:
-    """What a run's first rounds are for, where it unlearns by training; nothing where it does not.
+class FirstRounds:
+    """The rounds in which a run unlearns by training and recovers, or leaves adapters away.
 
     Parameters
     ----------
@@ -15,10 +15,14 @@ class FastRounds:
     recovery : int
         Rounds after them in which all train on, each without the part of its update that would
         undo the unlearning.
+    leaving : bool
+        Whether isolated adapters are left away: then the first round is sealed without anybody
+        training in it, so that attestors say what is left.
     """
 
     unlearners: tuple[str, ...] = ()
     recovery: int = 0
+    leaving: bool = False
 
     @property
     def last_unlearning(self) -> int:
@@ -27,8 +31,17 @@ class FastRounds:
 
     @property
     def last(self) -> int:
-        """The last round of recovery; 0 where nobody unlearns."""
+        """The last of them; 0 where the run trains from its first round on."""
+        if self.leaving:
+            return 1
         return self.last_unlearning + self.recovery if self.unlearners else 0
+
+    def asked_in(self, round_number: int) -> frozenset[str] | None:
+        """Return who alone is asked in a round of the run; ``None`` where everybody is."""
+        if self.leaving and round_number == 1:
+            return frozenset()
+        unlearner = self.unlearner_in(round_number)
+        return None if unlearner is None else frozenset({unlearner})
 
     def unlearner_in(self, round_number: int) -> str | None:
         """Return who unlearns in a round of the run, if anybody does."""
@@ -37,4 +50,4 @@ class FastRounds:
 
     def recovers_in(self, round_number: int) -> bool:
         """Whether a round of the run is one of recovery."""
-        return self.last_unlearning < round_number <= self.last
+        return bool(self.unlearners) and self.last_unlearning < round_number <= self.last
