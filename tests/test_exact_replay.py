@@ -10,6 +10,7 @@ from client_app.own_data import load_own_data
 from client_app.receipt_check import check_receipt
 from llm.draw import draw
 from server_app.unlearning import standing_runs, unlearn
+from strategies import protocol
 from strategies.audit import audit
 from strategies.home import cache_folder
 from strategies.run_chain import open_reading_chain
@@ -199,6 +200,42 @@ def without(organization):
     return passes
 
 
+class Killed(BaseException):
+    """Stands for a coordinator that is killed."""
+
+
+def dying_at(kind, nth):
+    """The coordinator is killed as it sends so many-th message of a kind."""
+    seen = []
+
+    def passes(message):
+        if message.metadata.message_type == kind:
+            seen.append(message)
+            if len(seen) == nth:
+                raise Killed
+        return True
+
+    return passes
+
+
+def killed_at_every_step(home, request):
+    """Carry a request out, killed and taken up again: nothing is done twice, and nothing lost."""
+    for kind, nth, then in (
+        (protocol.TRAIN, 2, RequestState.OPEN),
+        (protocol.VOUCH, 1, RequestState.OPEN),
+        (protocol.VOUCH, 2, RequestState.OPEN),
+        (protocol.FORGOTTEN, 1, RequestState.COMPLETED),
+        (protocol.FORGOTTEN, 2, RequestState.COMPLETED),
+    ):
+        with pytest.raises(Killed):
+            home.carry_out(dying_at(kind, nth))
+        assert home.state(request) is then
+    grid = home.carry_out()
+    told = [m for m in grid.delivered if m.metadata.message_type == protocol.FORGOTTEN]
+    assert [m.content.config_records["header"]["organization"] for m in told] == ["north", "south"]
+    assert home.carry_out().delivered == []
+
+
 def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_there(
     home, model, tmp_path
 ):
@@ -235,7 +272,7 @@ def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_the
     # A round in the middle, then two requests at once: back to the first round, and a whole
     # organization.
     request = home.ask("--org", "north", "--records", middle)
-    home.carry_out()
+    killed_at_every_step(home, request)
     assert home.now.name == "treaty-unlearned-2"
     assert [number for number in after if after[number] != home.states()[number]] == [2, 3]
     both = [

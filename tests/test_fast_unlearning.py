@@ -12,6 +12,7 @@ from strategies import protocol
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
 from tests.test_exact_replay import (
+    Killed,
     drawn_first_in,
     home,
     model,
@@ -135,10 +136,6 @@ def test_records_are_forgotten_by_training_with_a_receipt_that_says_no_more(home
         assert home.failed(archive) == []
     for one in both:
         check_receipt(home.receipt(one), home.chain)
-
-
-class Killed(BaseException):
-    """Stands for a coordinator that is killed."""
 
 
 @pytest.mark.parametrize("home", [{"participation": "learn"}], indirect=True, ids=["agents"])
