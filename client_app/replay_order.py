@@ -134,7 +134,7 @@ def _family(settings: RunSettings, organization: str) -> set[bytes]:
 def _check_requests(
     chain: PublicChain, settings: RunSettings, origin: RunSettings, family: Collection[bytes]
 ) -> None:
-    withdrawn, asked = set(), set()
+    withdrawn, asked = set[bytes](), set[bytes]()
     for identifier in settings.request_ids:
         stored = chain.unlearning.request_of(identifier)
         if stored is None or stored.state not in (RequestState.OPEN, RequestState.COMPLETED):
@@ -148,18 +148,21 @@ def _check_requests(
         asked.add(stored.request.organization)
         if stored.request.scope is UnlearningScope.ORGANIZATION:
             withdrawn.add(stored.request.organization)
-    names = settings.organization_names
-    if added := set(names) - set(origin.organization_names):
-        raise CoordinatorError(f"{sorted(added)[0]} took no part in the run to be made again")
-    for name in sorted(set(origin.organization_names) - set(names)):
-        if organization_id(name) not in withdrawn:
-            raise CoordinatorError(f"{name} is left out, and did not ask to be forgotten")
-    for name in names:
+    now, before = set(settings.organization_names), set(origin.organization_names)
+    for names, those, said in (
+        (now - before, set(), "took no part in the run to be made again"),
+        (before - now, withdrawn, "is left out, and did not ask to be forgotten"),
+        (settings.leaver_names, withdrawn, "is left away, and did not ask to be forgotten"),
+        (settings.first_rounds.unlearners, asked, "is to unlearn, and asked for nothing"),
+    ):
+        _require_among(names, those, said)
+    for name in sorted(now):
         if organization_id(name) in withdrawn:
             raise CoordinatorError(f"{name} takes part, and asked to be forgotten")
-    for name in settings.leaver_names:
-        if organization_id(name) not in withdrawn:
-            raise CoordinatorError(f"{name} is left away, and did not ask to be forgotten")
-    for name in settings.first_rounds.unlearners:
-        if organization_id(name) not in asked:
-            raise CoordinatorError(f"{name} is to unlearn, and asked for nothing")
+
+
+def _require_among(names: Collection[str], organizations: Collection[bytes], said: str) -> None:
+    """Refuse the first organization that is none of some; what is said follows its name."""
+    for name in sorted(names):
+        if organization_id(name) not in organizations:
+            raise CoordinatorError(f"{name} {said}")
