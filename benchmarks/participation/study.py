@@ -13,6 +13,7 @@ actions, chosen afterwards for each seed, lies above 0.
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -149,12 +150,18 @@ def federation_of(setting: Setting, pool: float, seed: int) -> Federation:
 
 
 def run_seed(
-    seed: int, *, tables: DoubleQ, bandit: DoubleQ, effort: Effort
+    seed: int,
+    *,
+    tables: DoubleQ,
+    bandit: DoubleQ,
+    effort: Effort,
+    settings: Sequence[Setting] = SETTINGS,
+    pools: Sequence[float] = POOLS,
 ) -> dict[str, dict[str, Any]]:
     """Play all settings of one seed."""
     found = {}
-    for setting in SETTINGS:
-        for pool in POOLS:
+    for setting in settings:
+        for pool in pools:
             federation = federation_of(setting, pool, seed)
             played = compare(federation, seed, tables, bandit, effort)
             bests = ideals(federation, setting, pool, seed)
