@@ -69,6 +69,7 @@ class Attestor(ActingOrganization):
             context,
             RewardTerms.of(self._settings),
             self._settings.kept_rounds,
+            () if self._settings.isolation else self._settings.leaver_names,
         )
         scores = self._scored(evidence.outcome, made, task)
         if "proposed-scores" in header:

@@ -10,6 +10,7 @@ from blockchain.canonical import hash_arrays
 from blockchain.private import data_sets
 from blockchain.private.ledger import Ledger
 from blockchain.public_chain import PublicChain
+from client_app.affected_rounds import trained_leaves
 from client_app.own_request import request_record
 from client_app.request import CoordinatorError, Request, complete_adapter
 from llm.adapters import LoraAdapter
@@ -176,6 +177,8 @@ def forget_set_of(
                 f"the request 0x{identifier.hex()} was to be carried out exactly, the run trains "
                 "the model to forget"
             )
+        if asked.scope == "organization":
+            positions |= trained_leaves(ledger, {s.task for s in settings.kept_rounds.spans})
         positions.update(asked.positions)
     if not positions:
         raise CoordinatorError("we asked for none of the run's requests: nothing to forget")
@@ -279,7 +282,9 @@ def recovered(
         return arrays
     before = _adapter(content, protocol.BEFORE, settings)
     after = _adapter(content, protocol.AFTER, settings)
-    _check(before, chain.task(request.task).genesis_adapter, "before the unlearning")
+    kept = settings.kept_rounds
+    gone_on_from = chain.round(*kept.place_of(kept.after))
+    _check(before, gone_on_from.adapter_hash, "before the unlearning")
     sealed = chain.round(request.task, fast.last_unlearning)
     _check(after, sealed.adapter_hash, "after the unlearning")
     direction = {name: after[name] - before[name] for name in after if name.endswith(B_SUFFIX)}

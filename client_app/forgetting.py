@@ -13,7 +13,7 @@ from blockchain.private.drafts import Draft
 from blockchain.private.ledger import Ledger
 from blockchain.private.record_types import TrainingRun, UnlearningEvidence, UnlearningRequest
 from client_app.acting import ActingOrganization
-from client_app.affected_rounds import AffectedRoundsError, affected_rounds
+from client_app.affected_rounds import AffectedRoundsError, affected_rounds, trained_rounds
 from client_app.own_data import load_own_data
 from client_app.own_ledger import OwnLedger
 from client_app.own_record import OwnRecord
@@ -26,7 +26,7 @@ from strategies.home import cache_folder, organization_folder
 from strategies.lineage import Lineage
 from strategies.protocol import ProtocolError
 from unlearning.receipt import Receipt, ReceiptError, read_receipt
-from unlearning.replay_plan import ReplayPlan, SignedPlan
+from unlearning.replay_plan import Method, ReplayPlan, SignedPlan
 
 _PURPOSE: Final = "to carry out a request to forget"
 
@@ -110,10 +110,13 @@ class Forgetting(ActingOrganization):
         asked = request_record(ledger, identifier)
         if asked is None:
             raise CoordinatorError("it is not in our ledger: we did not ask for it")
+        if asked.scope == "organization":
+            found = trained_rounds(ledger, self._settings.kept_rounds, task)
+            return self._signed(identifier, task, found, asked.method)
         names = {
             entry.position: entry.id
             for entry in data_sets.open_entries(ledger, _PURPOSE)
-            if asked.scope == "organization" or entry.position in asked.positions
+            if entry.position in asked.positions
         }
         cache = cache_folder(self._settings.home_path)
         training = load_own_data(self._settings, self.name, cache).train
@@ -127,7 +130,12 @@ class Forgetting(ActingOrganization):
             forgotten=names,
             leaves=asked.positions,
         )
-        plan = ReplayPlan(identifier, task, organization_id(self.name), found, asked.method)
+        return self._signed(identifier, task, found, asked.method)
+
+    def _signed(
+        self, identifier: bytes, task: bytes, rounds: tuple[int, ...], method: Method
+    ) -> SignedPlan:
+        plan = ReplayPlan(identifier, task, organization_id(self.name), rounds, method)
         return SignedPlan.of(plan, self._account, self._chain.unlearning_domain)
 
     def _purge(self, receipt: Receipt) -> int:

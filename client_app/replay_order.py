@@ -148,7 +148,8 @@ def _check_requests(
         asked.add(stored.request.organization)
         if stored.request.scope is UnlearningScope.ORGANIZATION:
             withdrawn.add(stored.request.organization)
-    now, before = set(settings.organization_names), set(origin.organization_names)
+    now = set(settings.organization_names)
+    before = set(origin.organization_names) - set(origin.leaver_names)
     for names, those, said in (
         (now - before, set(), "took no part in the run to be made again"),
         (before - now, withdrawn, "is left out, and did not ask to be forgotten"),
@@ -156,7 +157,8 @@ def _check_requests(
         (settings.first_rounds.unlearners, asked, "is to unlearn, and asked for nothing"),
     ):
         _require_among(names, those, said)
-    for name in sorted(now):
+    # By training, whoever leaves is there for one last round.
+    for name in sorted(now - set(settings.leaver_names)):
         if organization_id(name) in withdrawn:
             raise CoordinatorError(f"{name} takes part, and asked to be forgotten")
 

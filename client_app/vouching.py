@@ -80,6 +80,15 @@ def _check(evidence: Evidence, task: bytes, settings: RunSettings, chain: Public
     asked = evidence.request.organization
     if evidence.lineage != settings.lineage or stored.request.id not in settings.request_ids:
         raise ReceiptError("the run after does not carry out this request by its terms")
-    if (evidence.label == "EXACT_ISOLATED") != (asked in settings.leaver_names):
-        raise ReceiptError(f"the run's terms leave away {settings.leavers or 'no adapter'}")
+    leaves = asked in settings.leaver_names
+    if evidence.label == "EXACT_REPLAY":
+        holds = not leaves and not settings.unlearners
+    elif evidence.label == "EXACT_ISOLATED":
+        holds = leaves and settings.isolation
+    else:
+        holds = asked in settings.first_rounds.unlearners and leaves == (
+            evidence.request.scope == "organization"
+        )
+    if not holds:
+        raise ReceiptError(f"the run's terms are not those of a run that is {evidence.label}")
     return Lineage.parse(evidence.lineage).own_number(stored.request.task, min(evidence.rounds))

@@ -120,7 +120,7 @@ def _run(
 
     chain_started = time.monotonic()
     chain = open_writing_chain(settings)
-    origin = OriginRounds(settings.home_path, settings.kept_rounds)
+    origin = OriginRounds.of(settings, settings.home_path)
     start = origin.state(rule)
     genesis = hash_arrays(arrays_from_adapter(rule.adapter(start)))
     opened = chain.open_task(terms_hash(terms), genesis, dispute_terms(settings))
@@ -259,11 +259,13 @@ def _strategy(
             deadline=settings.round_deadline,
             attestors=frozenset(settings.attestor_names),
             rewards=RewardTerms.of(settings),
+            leavers=frozenset(settings.leaver_names),
             first=first,
         ),
         save_adapter=save,
         listener=log,
         start=start,
         arrived=arrived,
+        gone_on_from=origin.last_adapter,
         waiting=waiting,
     )

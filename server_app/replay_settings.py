@@ -103,7 +103,8 @@ def _without(
     standing: RunSettings, origin: RunSettings, gone: Collection[str]
 ) -> dict[str, str | int]:
     """Return what changes among a run's settings where organizations leave one that stands."""
-    stay = [name for name in standing.organization_names if name not in gone]
+    left = {*gone, *standing.leaver_names}
+    stay = [name for name in standing.organization_names if name not in left]
     prices = origin.token_prices_given.items()
     return {
         "organizations": ",".join(stay),
@@ -137,11 +138,15 @@ def first_to_replace(archive: RunArchive, first: int) -> int:
 
 
 def forgetting(
-    archive: RunArchive, requests: Collection[bytes], unlearners: Collection[str]
+    archive: RunArchive,
+    requests: Collection[bytes],
+    unlearners: Collection[str],
+    gone: Collection[str],
 ) -> RunSettings:
     """Return the settings of the run that goes on from another one and unlearns by training.
 
-    All of its rounds are kept. What it has still to come follows the recovery.
+    All of its rounds are kept. What it has still to come follows the recovery. Whoever leaves is
+    there for the round in which it unlearns, and no longer.
 
     Parameters
     ----------
@@ -151,10 +156,13 @@ def forgetting(
         Ids of the requests, 32 bytes each.
     unlearners : collection of str
         Whose they are.
+    gone : collection of str
+        Which of them leave: their own terms are taken out first.
     """
     standing = settings_of(archive)
     task = bytes.fromhex(archive.read_run()["task"])
     done = last_logical_round(archive, standing)
+    there = [n for n in standing.organization_names if n not in standing.leaver_names]
     return changed(
         standing,
         {
@@ -164,7 +172,10 @@ def forgetting(
             "lineage": str(standing.kept_rounds.keeping(task, done)),
             "requests": _listed(requests),
             "unlearners": ",".join(sorted(set(unlearners))),
-            "leavers": "",
+            "leavers": ",".join(sorted(gone)),
+            **_without(standing, standing, gone),
+            "organizations": ",".join(there),
+            "ranks": ",".join(f"{n}={r}" for n, r in standing.ranks_given.items() if n in there),
         },
     )
 

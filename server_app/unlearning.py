@@ -41,6 +41,7 @@ from strategies.run_archive import RunArchive, write_json
 from strategies.run_chain import open_writing_chain
 from strategies.setting_checks import fast_problem
 from strategies.settings import RunSettings, SettingsError
+from unlearning.replay_plan import SignedPlan
 
 #: Seconds that an organization with an open request has to connect.
 _CONNECT_SECONDS = 60.0
@@ -155,7 +156,7 @@ class _StandingRun:
         """Return, by request, the rounds it is about; of one that nobody can say, nothing."""
         names = {organization_id(name): name for name in self._settings.organization_names}
         plans: dict[bytes, Plan] = {}
-        of_records: dict[str, list[bytes]] = {}
+        by_name: dict[str, list[bytes]] = {}
         for one in asked:
             identifier, name = one.request.id, names.get(one.request.organization)
             if name is None:
@@ -169,23 +170,31 @@ class _StandingRun:
                         "another",
                     )
                     continue
+                # Known without its word; but that it is to be fast, only the organization says.
                 plans[identifier] = Plan(self._rounds_with(name), None)
+                by_name.setdefault(name, []).append(identifier)
             else:
-                of_records.setdefault(name, []).append(identifier)
-        return plans | self._planned(of_records)
+                by_name.setdefault(name, []).append(identifier)
+        for identifier, answer in self._planned(by_name).items():
+            if isinstance(answer, SignedPlan):
+                if identifier not in plans or answer.plan.method == "fast":
+                    plans[identifier] = Plan(answer.plan.rounds, answer)
+            elif identifier not in plans:
+                self._refuse([identifier], answer)
+        return plans
 
-    def _planned(self, of_records: Mapping[str, list[bytes]]) -> dict[bytes, Plan]:
-        """Ask the organizations about their requests for records."""
+    def _planned(self, by_name: Mapping[str, list[bytes]]) -> dict[bytes, SignedPlan | str]:
+        """Ask the organizations about their requests; what each says, or why it says nothing."""
         order = ReplayOrder.of(self._settings, self._settings, self._archive.name)
         grid = OrderedGrid(self._grid, order)
-        reached = {}
-        for name, identifiers in of_records.items():
+        reached, unreached = {}, dict[bytes, SignedPlan | str]()
+        for name, identifiers in by_name.items():
             try:
                 nodes = find_organizations(grid, [name], timeout=_CONNECT_SECONDS)
                 reached[name] = (nodes[name], identifiers)
             except RosterError as error:
-                self._refuse(identifiers, str(error))
-        answers = ask_for_plans(
+                unreached |= dict.fromkeys(identifiers, str(error))
+        return unreached | ask_for_plans(
             grid,
             reached,
             task=self._task,
@@ -194,13 +203,6 @@ class _StandingRun:
             deadline=self._settings.round_deadline,
             chain=self._chain,
         )
-        plans = {}
-        for identifier, answer in answers.items():
-            if isinstance(answer, str):
-                self._refuse([identifier], answer)
-            else:
-                plans[identifier] = Plan(answer.plan.rounds, answer)
-        return plans
 
     def _rounds_with(self, name: str) -> tuple[int, ...]:
         """Return the logical rounds in which an organization trained, as the manifests say."""
@@ -237,11 +239,7 @@ class _StandingRun:
         """Make all rounds again from the first affected one, by one run for all requests."""
         names = {organization_id(name): name for name in self._settings.organization_names}
         identifiers = [one.request.id for one in asked]
-        gone = [
-            names[one.request.organization]
-            for one in asked
-            if one.request.scope is UnlearningScope.ORGANIZATION
-        ]
+        gone = self._leaving(asked, names)
         if self._settings.isolation and len(gone) == len(asked):
             # Their adapters are left away, and nothing need be made again.
             settings = leaving_away(self._archive, identifiers, gone)
@@ -263,7 +261,16 @@ class _StandingRun:
         identifiers = [one.request.id for one in asked]
         names = {organization_id(name): name for name in self._settings.organization_names}
         unlearners = {names[one.request.organization] for one in asked}
-        return self._begin(forgetting(self._archive, identifiers, unlearners), identifiers, plans)
+        settings = forgetting(self._archive, identifiers, unlearners, self._leaving(asked, names))
+        return self._begin(settings, identifiers, plans)
+
+    def _leaving(self, asked: Collection[StoredRequest], names: Mapping[bytes, str]) -> list[str]:
+        """Return whose requests are about all of their data."""
+        return [
+            names[one.request.organization]
+            for one in asked
+            if one.request.scope is UnlearningScope.ORGANIZATION
+        ]
 
     def _begin(
         self,

@@ -115,8 +115,8 @@ def _check_genesis(
     chain: PublicChain,
     purges: Sequence[Purge],
 ) -> Iterator[Check]:
-    # In isolation a run may go on without the adapter of one that has left.
-    if settings.kept_rounds.after and not settings.isolation:
+    # Without the adapter, or the terms, of one that leaves the run starts from another one.
+    if settings.kept_rounds.after and not settings.leavers:
         kept = chain.round(*settings.kept_rounds.place_of(settings.kept_rounds.after))
         yield equal(
             0,
@@ -132,7 +132,7 @@ def _check_genesis(
         return
     adapter = archive.adapter_arrays(0)
     rule = _rule(settings, adapter)
-    origin = OriginRounds(archive.home, settings.kept_rounds)
+    origin = OriginRounds.of(settings, archive.home)
     # Where that was deleted since, what the run kept of it is held against the chain alone.
     state = rule.restore(archive.state(0)) if origin.is_purged() else origin.state(rule)
     recomputed = arrays_from_adapter(rule.adapter(state))

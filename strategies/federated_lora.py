@@ -93,6 +93,8 @@ class FederatedLora(Strategy):
     arrived : callable, optional
         Given a round, whose replies came in the round that it makes again, or ``None`` where it
         makes none again. Nobody else is invited then, and all of them have to reply.
+    gone_on_from : callable, optional
+        Returns the adapter of the round that the run goes on from: what recovery is held against.
     waiting : callable, optional
         Looked at before each round: ids of requests for which the run is to stop there.
     """
@@ -108,9 +110,11 @@ class FederatedLora(Strategy):
         listener: Listener,
         start: AggregationState | None = None,
         arrived: Callable[[int], frozenset[str] | None] = lambda _: None,
+        gone_on_from: Callable[[], Arrays] = dict,
         waiting: Callable[[], frozenset[bytes]] = frozenset,
     ) -> None:
         self._rule = rule
+        self._gone_on_from = gone_on_from
         self._arrived = arrived
         self._waiting = waiting
         self._archive = archive
@@ -309,7 +313,7 @@ class FederatedLora(Strategy):
         """Return who is invited to a round."""
         arrived = self._arrived(round_number)
         if arrived is None:
-            return self._participants
+            return [p for p in self._participants if p.organization not in self._terms.leavers]
         return [p for p in self._participants if p.organization in arrived]
 
     def _require_unlearned(self, round_number: int, checked: Iterable[CheckedReply]) -> None:
@@ -325,12 +329,10 @@ class FederatedLora(Strategy):
         """Return the adapters before and after the unlearning, for a round of recovery."""
         if not self._terms.first.recovers_in(round_number):
             return {}
-        places = {protocol.BEFORE: 0, protocol.AFTER: self._terms.first.last_unlearning}
+        after = self._archive.adapter_arrays(self._terms.first.last_unlearning)
         return {
-            key: protocol.array_record(
-                self._progress.travelling_arrays(self._archive.adapter_arrays(number))
-            )
-            for key, number in places.items()
+            key: protocol.array_record(self._progress.travelling_arrays(adapter))
+            for key, adapter in ((protocol.BEFORE, self._gone_on_from()), (protocol.AFTER, after))
         }
 
     def _message(

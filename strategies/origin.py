@@ -1,14 +1,22 @@
 """The rounds that a run goes on from, and those that it replaces, as they lie on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from blockchain.canonical import hash_arrays
-from strategies.aggregation import AggregationRule, AggregationState
+from llm.factors import Arrays
+from strategies.aggregation import (
+    AggregationRule,
+    AggregationState,
+    Contribution,
+    without_organization,
+)
 from strategies.lineage import Lineage
 from strategies.purge_record import purged_by
+from strategies.replies import Verdict
 from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, read_json
+from strategies.settings import RunSettings
 
 
 class OriginRounds:
@@ -20,11 +28,20 @@ class OriginRounds:
         The home whose runs they are of.
     kept : Lineage
         Which of them are kept.
+    without : sequence of str, optional
+        Organizations whose own terms are taken out of the state that the run starts from.
     """
 
-    def __init__(self, home: Path, kept: Lineage) -> None:
+    def __init__(self, home: Path, kept: Lineage, without: Sequence[str] = ()) -> None:
         self._home = home
         self._kept = kept
+        self._without = tuple(without)
+
+    @classmethod
+    def of(cls, settings: RunSettings, home: Path) -> "OriginRounds":
+        """Return those of a run, by its settings and the home that it lies under."""
+        # An isolated adapter is left away as the state is restored.
+        return cls(home, settings.kept_rounds, () if settings.isolation else settings.leaver_names)
 
     def last_kept(self) -> tuple[RunArchive, RoundOutcome] | None:
         """Return the run that the last kept round is of, and its outcome; ``None`` without one.
@@ -39,6 +56,11 @@ class OriginRounds:
         task, number = self._kept.place_of(self._kept.after)
         archive = run_of_task(self._home, task)
         return archive, RoundOutcome.from_manifest(archive.manifest(number))
+
+    def last_adapter(self) -> Arrays:
+        """Return the adapter of the last kept round, under its PEFT names; empty without one."""
+        found = self.last_kept()
+        return {} if found is None else found[0].adapter_arrays(found[1].round)
 
     def is_purged(self) -> bool:
         """Whether the state that the run started from was deleted for a request to forget."""
@@ -63,7 +85,22 @@ class OriginRounds:
                 f"{archive.round_folder(outcome.round)}: the state is not the one the round ended "
                 "with; `foedus verify` says what else was altered"
             )
+        if self._without:
+            return without_organization(rule, self.contributions(), *self._without)
         return rule.restore(arrays)
+
+    def contributions(self) -> Iterator[tuple[int, list[Contribution]]]:
+        """Yield every kept round's number and the updates that made its aggregate.
+
+        Raises
+        ------
+        ArchiveError
+            If one is not on disk, or not the one that was sealed.
+        """
+        for number in range(1, self._kept.after + 1):
+            task, place = self._kept.place_of(number)
+            archive = run_of_task(self._home, task)
+            yield number, kept_contributions(archive, place)
 
     def arrived(self, round_number: int) -> frozenset[str] | None:
         """Return whose replies came in the round that a round of the run replaces.
@@ -91,6 +128,31 @@ class OriginRounds:
             return None
         # One known from the chain alone did not arrive in time.
         return frozenset(entry.organization for entry in outcome.entries if entry.signature)
+
+
+def kept_contributions(archive: RunArchive, number: int) -> list[Contribution]:
+    """Return the updates that made a sealed round's aggregate, each held against its commitment.
+
+    Raises
+    ------
+    ArchiveError
+        If one is not on disk, or not the one that was sealed.
+    """
+    outcome = RoundOutcome.from_manifest(archive.manifest(number))
+    openings = archive.openings(number)
+    found = []
+    for entry in outcome.entries:
+        if entry.verdict != Verdict.ACCEPTED:
+            continue
+        opening = openings.get(entry.organization)
+        if opening is None or opening.commitment(entry.num_examples) != entry.commitment:
+            raise ArchiveError(
+                f"{archive.round_folder(number)}: nothing opens the update of "
+                f"{entry.organization}: it was altered, or deleted for a request to forget"
+            )
+        update = archive.load_update(opening.update_hash)
+        found.append(Contribution(entry.organization, entry.num_examples, update))
+    return found
 
 
 def run_of_task(home: Path, task: bytes) -> RunArchive:

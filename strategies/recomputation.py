@@ -1,6 +1,6 @@
 """A round made again from its evidence, each piece first held against the public chain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from blockchain.canonical import hash_arrays
@@ -12,8 +12,10 @@ from strategies.aggregation import (
     AggregationState,
     Contribution,
     adapter_distance,
+    without_organization,
 )
 from strategies.audit_signatures import check_signatures
+from strategies.kept_evidence import KeptRound
 from strategies.lineage import Lineage
 from strategies.replies import Verdict
 from strategies.rewards import RewardTable, RewardTerms
@@ -50,6 +52,7 @@ def recompute(
     context: TaskContext,
     terms: RewardTerms,
     kept: Lineage | None = None,
+    without: Sequence[str] = (),
 ) -> RecomputedRound:
     """Make a round again from what the coordinator says it was made of.
 
@@ -67,6 +70,8 @@ def recompute(
         What the parties agreed to pay.
     kept : Lineage, optional
         Rounds of earlier tasks that the run goes on from.
+    without : sequence of str, optional
+        Organizations whose own terms are taken out of these.
 
     Raises
     ------
@@ -81,7 +86,11 @@ def recompute(
     _check_sealed(outcome, on_chain, context.task)
     _require(outcome.parent_round == on_chain.parent_round, "the parent is another round's")
     _require(outcome.parent == on_chain.parent_adapter, "the parent is another adapter")
-    state = _state_before(evidence, rule, chain, context, kept or Lineage())
+    lineage = kept or Lineage()
+    if outcome.parent_round == 0 and without:
+        state = _state_without(evidence, rule, chain, lineage, without)
+    else:
+        state = _state_before(evidence, rule, chain, context, lineage)
     for check in check_signatures(outcome, on_chain, context, chain):
         _require(check.holds, f"{check.name}: {check.detail}")
     contributions = tuple(_contributions(evidence))
@@ -190,6 +199,31 @@ def _state_kept(
     return state
 
 
+def _state_without(
+    evidence: RoundEvidence,
+    rule: AggregationRule,
+    chain: PublicChain,
+    kept: Lineage,
+    without: Sequence[str],
+) -> AggregationState:
+    """Return the state that the kept rounds make without some organizations' own terms."""
+    _require(not evidence.parent.rewards.amounts, "there are rewards before the first round")
+    _require(len(evidence.kept) == kept.after, f"{len(evidence.kept)} rounds of {kept.after} kept")
+    rounds = []
+    for number, one in enumerate(evidence.kept, start=1):
+        place = (one.task, one.outcome.round)
+        _require(place == kept.place_of(number), f"another round in the place of round {number}")
+        _check_sealed(one.outcome, chain.round(*place), one.task)
+        rounds.append((number, list(_contributions(one))))
+    try:
+        state = without_organization(rule, rounds, *without)
+    except ValueError as error:
+        raise EvidenceError(f"the kept rounds make no state: {error}") from error
+    made = hash_arrays(arrays_from_adapter(rule.adapter(state)))
+    _require(made == evidence.outcome.parent, "the kept rounds make another adapter")
+    return state
+
+
 def _restored(
     evidence: RoundEvidence, rule: AggregationRule, before: RoundOutcome
 ) -> AggregationState:
@@ -200,7 +234,7 @@ def _restored(
         raise EvidenceError(f"the state before is none of the rule's: {error}") from error
 
 
-def _contributions(evidence: RoundEvidence) -> Iterator[Contribution]:
+def _contributions(evidence: RoundEvidence | KeptRound) -> Iterator[Contribution]:
     for entry in evidence.outcome.entries:
         if entry.verdict != Verdict.ACCEPTED:
             continue

@@ -4,22 +4,18 @@ The coordinator sends it to the attestors over the channel that training uses; t
 of it against the public chain before they believe it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 from flwr.app import ConfigRecord, RecordDict
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from blockchain.canonical import canonical_json
 from blockchain.merkle import check_hash
 from llm.factors import Arrays
-from llm.json_nesting import check_nesting
 from strategies import protocol
+from strategies.evidence_form import document, list_of, packed, unpacked
+from strategies.kept_evidence import KeptRound, kept_records, kept_rounds, read_kept
 from strategies.origin import OriginRounds, run_of_task
 from strategies.protocol import ProtocolError
 from strategies.round_outcome import RoundOutcome
@@ -36,8 +32,6 @@ _FILES = "files"
 _STATE = "state"
 _AFTER = "after"
 _UPDATE = "update/"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,9 @@ class RoundEvidence:
     origin : tuple of (bytes, RoundOutcome), or None
         Of the first round of a run that goes on from an earlier one: that one's task, and its last
         round that is kept, whose state is the state before.
+    kept : tuple of KeptRound
+        All rounds that are kept, where the run starts from what they make without somebody's own
+        terms; else none.
     """
 
     outcome: RoundOutcome
@@ -73,6 +70,7 @@ class RoundEvidence:
     updates: Mapping[str, Arrays]
     parent_scores: ScoreTable | None
     origin: tuple[bytes, RoundOutcome] | None = None
+    kept: tuple[KeptRound, ...] = ()
 
     @classmethod
     def of_archive(cls, archive: RunArchive, round_number: int, *, exact: bool) -> "RoundEvidence":
@@ -107,6 +105,7 @@ class RoundEvidence:
             },
             parent_scores=None if attested is None else attested.scores,
             origin=origin,
+            kept=() if origin is None else _kept(archive),
         )
 
     def to_records(self, task: bytes) -> dict[str, Any]:
@@ -123,11 +122,15 @@ class RoundEvidence:
             entries["parent-scores"] = canonical_json(self.parent_scores.to_json())
         if self.origin is not None:
             entries["origin-manifest"] = canonical_json(self.origin[1].manifest(self.origin[0]))
-        files = {_UPDATE + name: _packed(self.updates[name]) for name in names}
+        files = {_UPDATE + name: packed(self.updates[name]) for name in names}
         for name, state in ((_STATE, self.state), (_AFTER, self.after)):
             if state:
-                files[name] = _packed(state)
-        return {_EVIDENCE: ConfigRecord(entries), _FILES: protocol.file_record(files)}
+                files[name] = packed(state)
+        return {
+            _EVIDENCE: ConfigRecord(entries),
+            _FILES: protocol.file_record(files),
+            **kept_records(self.kept),
+        }
 
     @classmethod
     def from_records(cls, content: RecordDict) -> "RoundEvidence":
@@ -142,8 +145,8 @@ class RoundEvidence:
         files = content.array_records.get(_FILES)
         if header is None or files is None:
             raise ProtocolError("a message without evidence")
-        names = _list_of(header, "organizations", str)
-        hashes, salts = _list_of(header, "update-hashes", bytes), _list_of(header, "salts", bytes)
+        names = list_of(header, "organizations", str)
+        hashes, salts = list_of(header, "update-hashes", bytes), list_of(header, "salts", bytes)
         if not len(names) == len(set(names)) == len(hashes) == len(salts):
             raise ProtocolError("evidence: organizations, update-hashes and salts do not match")
         if any(len(value) != 32 for value in hashes + salts):
@@ -156,13 +159,13 @@ class RoundEvidence:
             return cls(
                 outcome=RoundOutcome.from_manifest(_document(header, "manifest")),
                 parent=RoundOutcome.from_manifest(_document(header, "parent-manifest")),
-                state=_unpacked(contents[_STATE]) if _STATE in contents else {},
-                after=_unpacked(contents[_AFTER]) if _AFTER in contents else {},
+                state=unpacked(contents[_STATE]) if _STATE in contents else {},
+                after=unpacked(contents[_AFTER]) if _AFTER in contents else {},
                 openings={
                     name: Opening(update_hash, salt)
                     for name, update_hash, salt in zip(names, hashes, salts, strict=True)
                 },
-                updates={name: _unpacked(contents[_UPDATE + name]) for name in names},
+                updates={name: unpacked(contents[_UPDATE + name]) for name in names},
                 parent_scores=(
                     ScoreTable.from_json(_document(header, "parent-scores"))
                     if "parent-scores" in header
@@ -173,9 +176,14 @@ class RoundEvidence:
                     if "origin-manifest" in header
                     else None
                 ),
+                kept=read_kept(content),
             )
         except ValueError as error:
             raise ProtocolError(f"evidence: {error}") from error
+
+
+def _document(header: ConfigRecord, key: str) -> Any:
+    return document(protocol.data(header, key), key)
 
 
 def _origin(archive: RunArchive) -> tuple[bytes, RoundOutcome] | None:
@@ -188,35 +196,13 @@ def _origin(archive: RunArchive) -> tuple[bytes, RoundOutcome] | None:
     return task, found[1]
 
 
+def _kept(archive: RunArchive) -> tuple[KeptRound, ...]:
+    """Return the rounds that a run keeps, where somebody's own terms are taken out of them."""
+    settings = RunSettings.from_run_config(archive.read_settings())
+    if settings.isolation or not settings.leavers:
+        return ()
+    return kept_rounds(archive, settings.kept_rounds)
+
+
 def _origin_of(manifest: dict[str, Any]) -> tuple[bytes, RoundOutcome]:
     return check_hash(bytes.fromhex(manifest["task"]), "task"), RoundOutcome.from_manifest(manifest)
-
-
-def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    # safetensors writes an array's buffer as it lies: a transposed view would be stored wrong.
-    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
-
-
-def _unpacked(content: bytes) -> AnyArrays:
-    try:
-        return dict(load(content))
-    except SafetensorError as error:
-        raise ValueError(f"not a readable safetensors file: {error}") from error
-
-
-def _document(header: ConfigRecord, key: str) -> Any:
-    content = protocol.data(header, key)
-    text = content.decode("utf-8")
-    check_nesting(text)
-    document = json.loads(text)
-    # The hash is of the canonical form; another form of the same would not have it.
-    if not isinstance(document, dict) or canonical_json(document) != content:
-        raise ValueError(f"{key} is not a JSON object in canonical form")
-    return document
-
-
-def _list_of(header: ConfigRecord, key: str, kind: type[T]) -> list[T]:
-    value: Any = header.get(key)
-    if not isinstance(value, list) or not all(type(entry) is kind for entry in value):
-        raise ProtocolError(f"evidence: {key}: expected a list of {kind.__name__}")
-    return value

@@ -60,6 +60,8 @@ class RoundTerms:
         Organizations that attest.
     rewards : RewardTerms
         What a round pays.
+    leavers : frozenset of str
+        Organizations that are asked in a round of their own alone, and in none after it.
     first : FirstRounds
         What the first rounds are for; by default everybody trains in them.
     """
@@ -70,4 +72,5 @@ class RoundTerms:
     deadline: float
     attestors: frozenset[str]
     rewards: RewardTerms
+    leavers: frozenset[str] = frozenset()
     first: FirstRounds = field(default_factory=FirstRounds)

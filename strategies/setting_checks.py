@@ -183,11 +183,14 @@ def _lineage_fits(settings: "RunSettings") -> None:
 
 def _unlearning_fits(settings: "RunSettings") -> None:
     fast = settings.first_rounds
-    if settings.leavers and not (settings.isolation and settings.requests and not fast.unlearners):
-        raise ValueError("leavers: expected isolation and requests, and no unlearners beside them")
+    if settings.leavers and not settings.requests:
+        raise ValueError("leavers and requests: expected both, or no leavers")
     for name in settings.leaver_names:
-        if name in settings.organization_names:
+        # By training, whoever leaves is there for one last round, in which it unlearns.
+        if settings.isolation and name in settings.organization_names:
             raise ValueError(f"leavers: {name!r} is among the organizations")
+        if not settings.isolation and name not in fast.unlearners:
+            raise ValueError(f"leavers: {name!r} is not among the unlearners")
     if not fast.unlearners:
         return
     for name in fast.unlearners:

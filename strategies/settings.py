@@ -72,8 +72,8 @@ class RunSettings(BaseModel):
     )
     leavers: str = Field(
         "",
-        description="Organizations without whose isolated adapters the run goes on; written with "
-        "`requests`.",
+        description="Organizations that leave: without whose isolated adapters, or without whose "
+        "own terms, the run goes on; written with `requests`.",
     )
     forgetting_method: Literal["npo", "grad-diff", "simnpo", "grad-ascent"] = Field(
         "npo", description="Loss by which `foedus unlearn --method fast` forgets."
@@ -389,11 +389,12 @@ class RunSettings(BaseModel):
     def first_rounds(self) -> FirstRounds:
         """What the run's own first rounds are for, where it keeps all of another's."""
         names = [name.strip() for name in self.unlearners.split(",") if name.strip()]
-        return FirstRounds(tuple(names), self.recovery_rounds, bool(self.leavers))
+        leaving = self.isolation and bool(self.leavers)
+        return FirstRounds(tuple(names), self.recovery_rounds, leaving)
 
     @property
     def leaver_names(self) -> list[str]:
-        """Without whose isolated adapters the run goes on."""
+        """Without whose isolated adapters, or own terms, the run goes on."""
         return [name.strip() for name in self.leavers.split(",") if name.strip()]
 
     @property

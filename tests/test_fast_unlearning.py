@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from blockchain.canonical import hash_arrays
 from blockchain.unlearning_messages import Guarantee, RequestState
 from client_app.receipt_check import check_receipt
-from llm.factors import B_SUFFIX
+from llm.factors import B_SUFFIX, arrays_from_adapter
 from strategies import protocol
+from strategies.lineage import Lineage, Span
+from strategies.origin import OriginRounds
+from strategies.run_parts import agreed_rule
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
 from tests.test_exact_replay import (
@@ -180,3 +184,43 @@ def test_a_run_stops_for_two_that_unlearn_one_after_the_other_and_then_goes_on(h
     for name in ("east", "north", "south"):
         status, out, err = home.foedus("agent", "verify", "--org", name)
         assert status == 0, out + err
+
+
+@pytest.mark.parametrize("home", [{"rounds": 2}], indirect=True, ids=["two-rounds"])
+def test_whoever_withdraws_fast_is_taken_out_and_unlearned_and_the_others_recover(
+    home, model, tmp_path
+):
+    first = home.train().first
+    request = home.ask("--org", "south", "--withdraw", "--yes", "--method", "fast")
+    task = bytes.fromhex(first.read_run()["task"])
+    rule = agreed_rule(home.settings)
+    kept = OriginRounds(home.settings.home_path, Lineage((Span(task, 2),)), ["south"])
+    expected = hash_arrays(arrays_from_adapter(rule.adapter(kept.state(rule))))
+
+    grid = home.carry_out()
+    assert [trained_in(grid, number) for number in (1, 2, 3)] == [
+        {"south"},
+        {"east", "north"},
+        {"east", "north"},
+    ]
+    stored = home.chain.unlearning.request_of(request)
+    assert stored.completion.guarantee is Guarantee.EMPIRICAL
+    evidence = home.receipt(request).evidence
+    check_receipt(home.receipt(request), home.chain)
+    assert (evidence.request.scope, evidence.rounds) == ("organization", [1, 2])
+    genesis = home.chain.task(bytes.fromhex(evidence.after.task)).genesis_adapter
+    assert genesis == expected != bytes.fromhex(evidence.before.adapter)
+    figures = {one.name: one for one in evidence.metrics if one.organization == "south"}
+    assert figures["forget-loss"].rows > 16
+    for archive in runs(home.settings.home_path):
+        assert home.failed(archive) == []
+
+    # What is asked of those who stayed goes on from there, or back before it.
+    record = drawn_first_in(home.settings, "north", 2)
+    home.ask("--org", "north", "--records", record)
+    home.carry_out()
+    left_out = {"north": [record]}
+    changes = {"rounds": 2, "organizations": "east,north"}
+    assert home.states() == never_there(home, model, tmp_path, left_out, **changes)
+    for archive in runs(home.settings.home_path):
+        assert home.failed(archive) == []

@@ -119,7 +119,7 @@ def test_records_are_asked_about_and_the_request_stands_on_the_chain(asked, home
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--withdraw", "--yes", "--method", "fast"], "--method fast is for records"),
+        (["--withdraw", "--yes", "--then-exact"], "--then-exact goes with --method fast"),
         (["--records", "review-0", "--then-exact"], "--then-exact goes with --method fast"),
     ],
 )

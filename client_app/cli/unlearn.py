@@ -93,8 +93,6 @@ def unlearn(
         return
     if sum((records is not None, records_file is not None, withdraw)) != 1:
         fail("give one of --records IDS, --records-file FILE and --withdraw", 2)
-    if method is Method.FAST and withdraw:
-        fail("--method fast is for records; a withdrawal is exact", 2)
     archive = chosen_run(home, run_name)
     settings, task = settings_of(archive), task_of(archive)
     name = one_organization(settings, organization)

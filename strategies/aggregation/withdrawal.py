@@ -9,9 +9,9 @@ from strategies.aggregation.state import AggregationState
 def without_organization(
     rule: AggregationRule,
     rounds: Iterable[tuple[int, Sequence[Contribution]]],
-    organization: str,
+    *organizations: str,
 ) -> AggregationState:
-    """Sum the stored terms of every round again, without one organization's.
+    """Sum the stored terms of every round again, without some organizations'.
 
     The others' weights are worked out anew from their records and the cap, which renormalizes
     them. The result has the bits of a run that was sent the same contributions but these. It is
@@ -25,7 +25,7 @@ def without_organization(
     rounds : iterable of (round, contributions)
         The accepted contributions of each round, in the order of the rounds. One round is held at
         a time.
-    organization : str
+    *organizations : str
         Whose terms to take out.
 
     Returns
@@ -36,19 +36,20 @@ def without_organization(
     Raises
     ------
     ValueError
-        If the rule is not separable, or the organization took part in no round.
+        If the rule is not separable, or none of them took part in any round.
     """
     if not rule.separable:
         raise ValueError(
             f"{rule.name} with robust statistic {rule.settings.robust!r} is not separable: "
-            f"the terms of {organization!r} cannot be taken out; replay the run without it"
+            f"the terms of {', '.join(organizations)} cannot be taken out; replay the run without"
         )
     state, took_part = rule.initial_state(), False
     for number, contributions in rounds:
-        others = [c for c in contributions if c.organization != organization]
+        others = [c for c in contributions if c.organization not in organizations]
         took_part |= len(others) < len(contributions)
         if others:
             state = rule.aggregate(state, number, others).state
     if not took_part:
-        raise ValueError(f"{organization!r} took part in no round: there is nothing to take out")
+        named = ", ".join(organizations)
+        raise ValueError(f"{named} took part in no round: there is nothing to take out")
     return state
