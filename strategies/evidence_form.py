@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from blockchain.canonical import canonical_json
+from blockchain.merkle import check_hash
 from llm.json_nesting import check_nesting
 from strategies.protocol import ProtocolError
 from strategies.run_archive import AnyArrays
@@ -41,6 +42,14 @@ def document(content: bytes, name: str) -> Any:
     if not isinstance(found, dict) or canonical_json(found) != content:
         raise ValueError(f"{name} is not a JSON object in canonical form")
     return found
+
+
+def task_of(manifest: Mapping[str, Any]) -> bytes:
+    """Return the task that a manifest is of, 32 bytes; `ValueError` if it says none."""
+    task = manifest.get("task")
+    if not isinstance(task, str):
+        raise ProtocolError("a manifest without its task")
+    return check_hash(bytes.fromhex(task), "task")
 
 
 def list_of(header: ConfigRecord, key: str, kind: type[T]) -> list[T]:

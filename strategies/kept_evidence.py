@@ -10,7 +10,7 @@ from blockchain.canonical import canonical_json
 from blockchain.merkle import check_hash
 from llm.factors import Arrays
 from strategies import protocol
-from strategies.evidence_form import document, list_of, packed, unpacked
+from strategies.evidence_form import document, list_of, packed, task_of, unpacked
 from strategies.lineage import Lineage
 from strategies.origin import run_of_task
 from strategies.protocol import ProtocolError
@@ -112,7 +112,7 @@ def read_kept(content: RecordDict) -> tuple[KeptRound, ...]:
         updates[number][name] = unpacked(contents[f"{number}/{name}"])
     return tuple(
         KeptRound(
-            check_hash(bytes.fromhex(manifest["task"]), "task"),
+            task_of(manifest),
             RoundOutcome.from_manifest(manifest),
             openings[number],
             updates[number],

@@ -88,7 +88,7 @@ def recompute(
     _require(outcome.parent == on_chain.parent_adapter, "the parent is another adapter")
     lineage = kept or Lineage()
     if outcome.parent_round == 0 and without:
-        state = _state_without(evidence, rule, chain, lineage, without)
+        state = state_without(evidence, rule, chain, lineage, without)
     else:
         state = _state_before(evidence, rule, chain, context, lineage)
     for check in check_signatures(outcome, on_chain, context, chain):
@@ -199,7 +199,7 @@ def _state_kept(
     return state
 
 
-def _state_without(
+def state_without(
     evidence: RoundEvidence,
     rule: AggregationRule,
     chain: PublicChain,

@@ -11,10 +11,9 @@ from typing import Any
 from flwr.app import ConfigRecord, RecordDict
 
 from blockchain.canonical import canonical_json
-from blockchain.merkle import check_hash
 from llm.factors import Arrays
 from strategies import protocol
-from strategies.evidence_form import document, list_of, packed, unpacked
+from strategies.evidence_form import document, list_of, packed, task_of, unpacked
 from strategies.kept_evidence import KeptRound, kept_records, kept_rounds, read_kept
 from strategies.origin import OriginRounds, run_of_task
 from strategies.protocol import ProtocolError
@@ -205,4 +204,4 @@ def _kept(archive: RunArchive) -> tuple[KeptRound, ...]:
 
 
 def _origin_of(manifest: dict[str, Any]) -> tuple[bytes, RoundOutcome]:
-    return check_hash(bytes.fromhex(manifest["task"]), "task"), RoundOutcome.from_manifest(manifest)
+    return task_of(manifest), RoundOutcome.from_manifest(manifest)
