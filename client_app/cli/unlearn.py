@@ -86,7 +86,8 @@ def unlearn(
     ledger: the public chain holds a salted commitment, and a deadline.
 
     Examples: `foedus unlearn --org shop --records review-7,review-9`,
-    `foedus unlearn --org shop --withdraw`
+    `foedus unlearn --org shop --withdraw`,
+    `foedus unlearn --org shop --records review-7 --method fast --then-exact`
     """
     if context.invoked_subcommand is not None:
         _check_nothing_given(context)
