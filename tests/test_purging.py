@@ -224,8 +224,10 @@ def test_everything_missing_without_a_note_fails_although_the_request_is_complet
         ({"state": RequestState.OPEN}, "it is OPEN, expected COMPLETED"),
         ({"state": RequestState.REJECTED}, "it is REJECTED, expected COMPLETED"),
         ({"state": RequestState.CANCELLED}, "it is CANCELLED, expected COMPLETED"),
-        ({"guarantee": Guarantee.EMPIRICAL}, "completed as EMPIRICAL: no round was replaced"),
-        ({"guarantee": Guarantee.NOTHING_TO_FORGET, "first": 0}, "NOTHING_TO_FORGET"),
+        (
+            {"guarantee": Guarantee.NOTHING_TO_FORGET, "first": 0},
+            "completed as NOTHING_TO_FORGET: no round was replaced",
+        ),
         ({"first": 4}, "the first affected round is 4, this is 2"),
     ],
     ids=str,
@@ -272,7 +274,7 @@ def test_every_request_that_is_named_must_be_a_reason(run):
     purge_rounds(run.archive, FIRST, [run.request.id, other.id, run.request.id])
     assert purged_by(run.archive, 2) == (run.request.id, other.id)
     assert f"request 0x{other.id.hex()}: it is not on the chain" in said(run.failures())
-    run.chain.requests[other.id] = stored(other, guarantee=Guarantee.EMPIRICAL)
+    run.chain.requests[other.id] = stored(other, guarantee=Guarantee.NOTHING_TO_FORGET, first=0)
     assert [check.round for check in run.failures()] == [2, 3]
     run.chain.requests[other.id] = stored(other)
     assert run.failures() == []
@@ -294,7 +296,7 @@ def test_rounds_of_a_run_that_goes_on_count_by_their_lineage(run):
     settings = small_settings(
         rounds=9,
         lineage=f"0x{earlier.hex()}:1,0x{before.hex()}:4",
-        requests=f"0x{run.request.id.hex()}",
+        requests=f"0x{bytes([7]).hex() * 32}",
     )
     outcome = RoundOutcome.from_manifest(run.archive.manifest(2))
 
@@ -308,6 +310,25 @@ def test_rounds_of_a_run_that_goes_on_count_by_their_lineage(run):
     assert [holds(before, n) for n in (5, 6)] == [True, False]
     assert [holds(run.task, n) for n in (2, 3)] == [True, False]
     assert not holds(bytes([4]) * 32, 1)
+
+
+def test_what_a_run_made_for_a_request_is_not_excused_by_it_but_what_it_unlearned_from_is(run):
+    purge, outcome = run.purge(), RoundOutcome.from_manifest(run.archive.manifest(2))
+    before = bytes([5]) * 32
+    changes = {
+        "rounds": 9,
+        "lineage": f"0x{before.hex()}:4",
+        "requests": f"0x{run.request.id.hex()}",
+    }
+    run.chain.requests = {run.request.id: stored(asked(before), first=1)}
+
+    def check(**more):
+        settings = small_settings(**changes, **more)
+        return check_purged(run.archive, settings, outcome, [purge], run.task, run.chain)
+
+    assert "the run itself carried out" in check().detail
+    assert "the run itself carried out" in check(unlearners="east", recovery_rounds=1).detail
+    assert check(unlearners="east,north", recovery_rounds=1).holds
 
 
 def test_a_file_that_was_put_back_fails_and_is_named_until_it_is_purged_again(run):
