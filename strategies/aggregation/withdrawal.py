@@ -38,10 +38,11 @@ def without_organization(
     ValueError
         If the rule is not separable, or none of them took part in any round.
     """
+    named = ", ".join(map(repr, organizations))
     if not rule.separable:
         raise ValueError(
             f"{rule.name} with robust statistic {rule.settings.robust!r} is not separable: "
-            f"the terms of {', '.join(map(repr, organizations))} cannot be taken out; replay the run without"
+            f"the terms of {named} cannot be taken out; replay the run without them"
         )
     state, took_part = rule.initial_state(), False
     for number, contributions in rounds:
@@ -50,6 +51,5 @@ def without_organization(
         if others:
             state = rule.aggregate(state, number, others).state
     if not took_part:
-        named = ", ".join(map(repr, organizations))
         raise ValueError(f"{named} took part in no round: there is nothing to take out")
     return state
