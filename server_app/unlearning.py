@@ -285,6 +285,11 @@ class _StandingRun:
         RunArchive or None
             The run, once it is finished; ``None`` where it could not be.
         """
+        left, needed = settings.attestor_names, self._chain.members.attestor_threshold()
+        if len(left) < needed:
+            # Nobody could vouch for it: nothing is done that could not be completed.
+            self._refuse(identifiers, f"{len(left)} attestors are left, {needed} have to vouch")
+            return None
         folder = settings.home_path / "runs" / settings.run_name
         folder.mkdir(parents=True, exist_ok=True)
         # Before the run's own entry: what it is for is known whenever it is found.

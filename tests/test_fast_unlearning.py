@@ -224,3 +224,11 @@ def test_whoever_withdraws_fast_is_taken_out_and_unlearned_and_the_others_recove
     assert home.states() == never_there(home, model, tmp_path, left_out, **changes)
     for archive in runs(home.settings.home_path):
         assert home.failed(archive) == []
+
+    # Where too few would be left to vouch for it, nothing is done, and the request stays open.
+    request = home.ask("--org", "north", "--withdraw", "--yes")
+    before = len(runs(home.settings.home_path))
+    home.carry_out()
+    assert (home.state(request), len(runs(home.settings.home_path))) == (RequestState.OPEN, before)
+    _, out, _ = home.foedus("unlearn", "status", "--org", "north", "--json")
+    assert "1 attestors are left, 2 have to vouch" in out
