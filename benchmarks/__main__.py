@@ -10,6 +10,7 @@ BENCHMARKS = (
     "benchmarks.demo",
     "benchmarks.ledger",
     "benchmarks.participation.study",
+    "benchmarks.participation.luck",
     "benchmarks.mutations",
 )
 

@@ -1,7 +1,7 @@
 """Calls of our contracts, encoded and decoded: what of a call depends on the contract's ABI alone.
 
 web3 looks a function up in the whole ABI, and builds every function of it, for each connection and
-call: 20 milliseconds a contract and 4 a call, many times what the node takes to answer. Here that
+call: 10 milliseconds a contract, and 1.4 to encode a call (measured on a quiet core). Here that
 is done once a function. The encoding itself is eth-abi's.
 """
 

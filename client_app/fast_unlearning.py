@@ -167,7 +167,7 @@ def forget_set_of(
         If none of the requests is ours, one was to be carried out exactly, or a record is in the
         data no more.
     """
-    positions = set[int]()
+    positions, trained = set[int](), set[int]()
     for identifier in settings.request_ids:
         asked = request_record(ledger, identifier)
         if asked is None:
@@ -178,15 +178,22 @@ def forget_set_of(
                 "the model to forget"
             )
         if asked.scope == "organization":
-            positions |= trained_leaves(ledger, {s.task for s in settings.kept_rounds.spans})
+            trained |= trained_leaves(ledger, {s.task for s in settings.kept_rounds.spans})
         positions.update(asked.positions)
-    if not positions:
+    if not positions | trained:
         raise CoordinatorError("we asked for none of the run's requests: nothing to forget")
-    names = {
-        entry.id
+    opened = {
+        entry.position: entry.id
         for entry in data_sets.open_entries(ledger, _PURPOSE)
-        if entry.position in positions
+        if entry.position in positions | trained
     }
+    # Of all that a round trained on, some may have been forgotten before: that is erased already.
+    if erased := positions - opened.keys():
+        raise CoordinatorError(
+            f"what {len(erased)} of {len(positions)} leaves to forget stand for is erased from our "
+            "ledger: ask for the exact way"
+        )
+    names = set(opened.values())
     found = [record for record in training if record.id in names]
     if missing := len(names) - len(found):
         raise CoordinatorError(

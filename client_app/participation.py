@@ -88,11 +88,6 @@ class Participation:
         self._space = ActionSpace(settings.effort)
         self._price = settings.token_price_of(name) * WEI_PER_GWEI
 
-    @property
-    def _always(self) -> bool:
-        """Whether no agent decides: in isolation nothing may depend on what others earned."""
-        return self._settings.participation == "always" or self._settings.isolation
-
     def settle(self, request: Request, record: OwnRecord, ledger: Ledger) -> None:
         """Keep what was earned, claim what can be, and let the agent learn from what arrived."""
         problems = self._earnings(request.task).take(request.rewards)
@@ -100,7 +95,7 @@ class Participation:
             record.claimed(problems[0])
         kept = self._settings.kept_rounds
         record.goes_on_from(kept)
-        if self._always:
+        if self._settings.participation == "always" or self._settings.isolation:
             self._collect(request.task)
         elif kept.spans:
             self._learn_again(request, ledger)
@@ -175,7 +170,8 @@ class Participation:
             round=settings.logical_round(request.round),
             organization=self._name,
         )
-        if self._always or settings.participation == "always":
+        # In isolation nothing may depend on what others earned: no agent decides.
+        if settings.participation == "always" or settings.isolation:
             # Whoever had everything forgotten has nothing to train on.
             return Share(FULL_EFFORT if drawn else 0, drawn, request.rank)
         counts = [

@@ -160,20 +160,14 @@ def forgetting(
         Which of them leave: their own terms are taken out first.
     """
     standing = settings_of(archive)
-    task = bytes.fromhex(archive.read_run()["task"])
-    done = last_logical_round(archive, standing)
     there = [n for n in standing.organization_names if n not in standing.leaver_names]
-    return changed(
-        standing,
+    return _going_on(
+        archive,
+        requests,
+        gone,
         {
-            "run-name": new_name(archive),
-            "mode": "train",
             "rounds": standing.rounds + len(set(unlearners)) + standing.recovery_rounds,
-            "lineage": str(standing.kept_rounds.keeping(task, done)),
-            "requests": _listed(requests),
             "unlearners": ",".join(sorted(set(unlearners))),
-            "leavers": ",".join(sorted(gone)),
-            **_without(standing, standing, gone),
             "organizations": ",".join(there),
             "ranks": ",".join(f"{n}={r}" for n, r in standing.ranks_given.items() if n in there),
         },
@@ -197,6 +191,17 @@ def leaving_away(
     gone : collection of str
         Whose they are.
     """
+    changes = {"rounds": settings_of(archive).rounds + 1, "unlearners": ""}
+    return _going_on(archive, requests, gone, changes)
+
+
+def _going_on(
+    archive: RunArchive,
+    requests: Collection[bytes],
+    gone: Collection[str],
+    changes: Mapping[str, Any],
+) -> RunSettings:
+    """Return the settings of a run that keeps all rounds of another one, with some changes."""
     standing = settings_of(archive)
     task = bytes.fromhex(archive.read_run()["task"])
     kept = standing.kept_rounds.keeping(task, last_logical_round(archive, standing))
@@ -207,10 +212,9 @@ def leaving_away(
             "mode": "train",
             "lineage": str(kept),
             "requests": _listed(requests),
-            "rounds": standing.rounds + 1,
-            "unlearners": "",
             "leavers": ",".join(sorted(gone)),
             **_without(standing, standing, gone),
+            **changes,
         },
     )
 

@@ -24,17 +24,17 @@ from strategies.audit_ledgers import check_ledgers
 from strategies.audit_purged import check_purged
 from strategies.audit_receipts import check_receipts
 from strategies.audit_signatures import check_signatures
-from strategies.origin import OriginRounds
+from strategies.origin import OriginRounds, opened_update
 from strategies.public_validation import VALIDATION_TERM
 from strategies.purging import Purge, purges_of
 from strategies.recomputation import reward_problem
 from strategies.replies import Verdict
 from strategies.rewards import RewardTable, RewardTerms
-from strategies.round_outcome import Entry, RoundOutcome
+from strategies.round_outcome import RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, file_digests
 from strategies.run_parts import aggregation_rule
 from strategies.settings import RunSettings, SettingsError
-from strategies.signed_update import Opening, TaskContext
+from strategies.signed_update import TaskContext
 from strategies.terms import differing_terms, terms_hash, terms_of
 
 
@@ -236,22 +236,13 @@ def _check_recomputed(
         if entry.verdict != Verdict.ACCEPTED:
             continue
         try:
-            update = _opened(archive, entry, openings.get(entry.organization))
+            update = opened_update(archive, entry, openings.get(entry.organization))
         except ArchiveError as error:
             yield Check(number, f"update of {entry.organization}", False, str(error))
             continue
         yield Check(number, f"update of {entry.organization}", True)
         contributions.append(Contribution(entry.organization, entry.num_examples, update))
     yield from _check_aggregate(archive, settings, outcome, contributions)
-
-
-def _opened(archive: RunArchive, entry: Entry, opening: Opening | None) -> Arrays:
-    """Return the update behind an entry's commitment."""
-    if opening is None:
-        raise ArchiveError("nothing opens its commitment: the opening is missing")
-    if opening.commitment(entry.num_examples) != entry.commitment:
-        raise ArchiveError("the opening is not that of the signed commitment: it was altered")
-    return archive.load_update(opening.update_hash)
 
 
 def _check_aggregate(

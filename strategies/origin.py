@@ -14,9 +14,10 @@ from strategies.aggregation import (
 from strategies.lineage import Lineage
 from strategies.purge_record import purged_by
 from strategies.replies import Verdict
-from strategies.round_outcome import RoundOutcome
+from strategies.round_outcome import Entry, RoundOutcome
 from strategies.run_archive import ArchiveError, RunArchive, read_json
 from strategies.settings import RunSettings
+from strategies.signed_update import Opening
 
 
 class OriginRounds:
@@ -144,15 +145,29 @@ def kept_contributions(archive: RunArchive, number: int) -> list[Contribution]:
     for entry in outcome.entries:
         if entry.verdict != Verdict.ACCEPTED:
             continue
-        opening = openings.get(entry.organization)
-        if opening is None or opening.commitment(entry.num_examples) != entry.commitment:
+        try:
+            update = opened_update(archive, entry, openings.get(entry.organization))
+        except ArchiveError as error:
             raise ArchiveError(
-                f"{archive.round_folder(number)}: nothing opens the update of "
-                f"{entry.organization}: it was altered, or deleted for a request to forget"
-            )
-        update = archive.load_update(opening.update_hash)
+                f"{archive.round_folder(number)}: update of {entry.organization}: {error}"
+            ) from error
         found.append(Contribution(entry.organization, entry.num_examples, update))
     return found
+
+
+def opened_update(archive: RunArchive, entry: Entry, opening: Opening | None) -> Arrays:
+    """Return the update behind an entry's commitment.
+
+    Raises
+    ------
+    ArchiveError
+        If the opening or the update is missing or was altered.
+    """
+    if opening is None:
+        raise ArchiveError("nothing opens its commitment: the opening is missing")
+    if opening.commitment(entry.num_examples) != entry.commitment:
+        raise ArchiveError("the opening is not that of the signed commitment: it was altered")
+    return archive.load_update(opening.update_hash)
 
 
 def run_of_task(home: Path, task: bytes) -> RunArchive:
