@@ -66,7 +66,7 @@ def affected_rounds(
     names = set(forgotten.values())
     # A draw knows nothing of a record but its id: the content may be gone already.
     everything = [*allowed, *(Record(id=name, prompt="-", completion="-") for name in names)]
-    trained = _trained(ledger, settings.kept_rounds, task)
+    trained = training_of(ledger, settings.kept_rounds, task)
     found = []
     for number in range(1, rounds + 1):
         drawn = draw(
@@ -100,7 +100,7 @@ def trained_rounds(ledger: Ledger, kept: Lineage, task: bytes) -> tuple[int, ...
     task : bytes
         The run's task, 32 bytes.
     """
-    return tuple(sorted(_trained(ledger, kept, task)))
+    return tuple(sorted(training_of(ledger, kept, task)))
 
 
 def trained_leaves(ledger: Ledger, tasks: Collection[bytes]) -> set[int]:
@@ -108,8 +108,18 @@ def trained_leaves(ledger: Ledger, tasks: Collection[bytes]) -> set[int]:
     return {leaf for run in _runs(ledger) if bytes.fromhex(run.task) in tasks for leaf in run.drawn}
 
 
-def _trained(ledger: Ledger, kept: Lineage, task: bytes) -> dict[int, TrainingRun]:
-    """Return what was trained in each logical round of a run, the kept rounds included."""
+def training_of(ledger: Ledger, kept: Lineage, task: bytes) -> dict[int, TrainingRun]:
+    """Return what was trained in each logical round of a run, the kept rounds included.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The organization's.
+    kept : Lineage
+        Rounds of earlier tasks that the run goes on from.
+    task : bytes
+        The run's task, 32 bytes.
+    """
     places = {kept.place_of(number): number for number in range(1, kept.after + 1)}
     found = {}
     for run in _runs(ledger):

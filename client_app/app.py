@@ -84,6 +84,12 @@ def train(message: Message, context: Context) -> Message:
     return Message(_answer(message, context, "train"), reply_to=message)
 
 
+@app.train("again")
+def train_again(message: Message, context: Context) -> Message:
+    """Make a round again, and say whether it comes to the same."""
+    return Message(_answer(message, context, "train again"), reply_to=message)
+
+
 @app.evaluate("attest")
 def attest(message: Message, context: Context) -> Message:
     """Make a sealed round again, score it and sign."""
@@ -120,6 +126,7 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         from client_app.attestor import Attestor  # noqa: PLC0415
         from client_app.forgetting import Forgetting  # noqa: PLC0415
         from client_app.organization import Organization  # noqa: PLC0415
+        from client_app.training_again import TrainingAgain  # noqa: PLC0415
         from client_app.vouching import vouch  # noqa: PLC0415
 
         settings, order = _settings(message, context)
@@ -146,6 +153,9 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         if what == "attest":
             attestor = Attestor(name, settings, chain, account, agreed=agreed)
             return attestor.attest(message.content)
+        if what == "train again":
+            again = TrainingAgain(name, settings, chain, account, agreed=agreed)
+            return again.train_again(message.content)
         organization = Organization(name, settings, chain, account, agreed=agreed)
         answer = organization.train if what == "train" else organization.close
         return answer(message.content)

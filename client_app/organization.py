@@ -11,7 +11,7 @@ from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.acting import ActingOrganization
 from client_app.fast_unlearning import forget_set_of, forgotten_figures, recovered, unlearn
-from client_app.isolated_adapter import isolated_adapter
+from client_app.local_training import train_share
 from client_app.own_data import load_own_data
 from client_app.own_ledger import Drawn, OwnLedger, Trained
 from client_app.own_record import OwnRecord
@@ -30,19 +30,14 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
 from llm.evaluation import Evaluation, evaluate, general_text_loss
-from llm.factors import Arrays, arrays_from_adapter
+from llm.factors import Arrays
 from llm.records import Record
 from llm.splits import OrganizationData
-from llm.training import TrainedPart, TrainingResult, train, training_seed
+from llm.training import TrainingResult
 from strategies import protocol
 from strategies.home import cache_folder, organization_folder
 from strategies.run_chain import paying_chain
-from strategies.run_parts import (
-    adapter_at_scale,
-    agreed_rule,
-    base_model_settings,
-    training_settings,
-)
+from strategies.run_parts import adapter_at_scale, base_model_settings
 from strategies.signed_update import SignedUpdate, TaskContext, sign_decline, sign_update
 
 #: Seconds that the contract takes an update beyond the round's own deadline.
@@ -245,14 +240,7 @@ class Organization(ActingOrganization):
         self, request: Request, record: OwnRecord, share: Share, metrics: dict[str, float]
     ) -> TrainingResult:
         """Evaluate what was received and train from it; figures go into ``metrics``."""
-        data = self._data()
-        base, rule = self._base(), agreed_rule(self._settings)
-        received = adapter_at_scale(request.adapter, self._settings)
-        start = received
-        if self._settings.isolation:
-            own = isolated_adapter(rule, self._settings, self.name, request.task, request.round)
-            start = adapter_at_scale(own, self._settings)
-
+        data, base = self._data(), self._base()
         started = time.monotonic()
         # The same rows in every round, so that rounds can be compared.
         hold_out = draw(
@@ -263,32 +251,20 @@ class Organization(ActingOrganization):
             organization=self.name,
         )
         before = (
-            self._evaluate(base, hold_out, received, record, request.round) if hold_out else None
+            self._evaluate(
+                base,
+                hold_out,
+                adapter_at_scale(request.adapter, self._settings),
+                record,
+                request.round,
+            )
+            if hold_out
+            else None
         )
         evaluate_seconds = time.monotonic() - started
 
-        plan = rule.plan(request.round, share.rank)
-        pair = (
-            adapter_at_scale(
-                arrays_from_adapter(rule.initial_pair(request.round, self.name, share.rank)),
-                self._settings,
-            )
-            if plan.on_top
-            else None
-        )
-        result = train(
-            base,
-            share.records,
-            start,
-            TrainedPart(plan.train_a, plan.train_b, plan.rank),
-            training_settings(self._settings),
-            seed=training_seed(
-                str(self._settings.seed), self._settings.logical_round(request.round), self.name
-            ),
-            on_top=pair,
-            progress=lambda step, steps, loss: record.doing(
-                "training", request.round, step, steps, loss
-            ),
+        result = train_share(
+            base, request, record, share, self._settings, self.name, doing="training"
         )
         metrics |= {
             "tokens": float(result.tokens),

@@ -187,7 +187,7 @@ class Participation:
             put_back=first_superseded(records, settings.kept_rounds),
         )
         percent = self._space.percent(decision.action)
-        return Share(percent, drawn[: counts[decision.action]], effort.rank(percent, request.rank))
+        return share_at(percent, drawn, request.rank, settings)
 
     # What the agent sees
 
@@ -304,6 +304,26 @@ class Participation:
 
     def _earnings(self, task: bytes) -> OwnEarnings:
         return OwnEarnings(self._folder, task, self._name, self._chain)
+
+
+def share_at(percent: int, drawn: Sequence[Record], rank: int, settings: RunSettings) -> Share:
+    """Return what an effort makes of a round.
+
+    Parameters
+    ----------
+    percent : int
+        The effort; 0 to stay away.
+    drawn : sequence of Record
+        What full effort trains on, in the order of the draw.
+    rank : int
+        The rank at full effort.
+    settings : RunSettings
+        The run's.
+    """
+    if percent == 0:
+        return Share(0, (), rank)
+    count = settings.effort.records(percent, settings.records_per_round)
+    return Share(percent, tuple(drawn[:count]), settings.effort.rank(percent, rank))
 
 
 def _tokens(reply: OwnReply) -> int:

@@ -3,6 +3,7 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from server_app.replay_check import replay
 from server_app.training import train
 from server_app.unlearning import unlearn
 from strategies.settings import RunSettings
@@ -12,9 +13,12 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Check the settings, then train or unlearn; an exception ends the run as failed."""
+    """Check the settings, then do what the mode says; an exception ends the run as failed."""
     settings = RunSettings.from_run_config(context.run_config)
-    if settings.mode == "unlearn":
-        unlearn(settings, grid)
-    else:
-        train(settings, grid)
+    match settings.mode:
+        case "train":
+            train(settings, grid)
+        case "unlearn":
+            unlearn(settings, grid)
+        case "replay":
+            replay(settings, grid)

@@ -4,7 +4,7 @@ Each step finds what an earlier attempt has done: a process that is killed anywh
 taken up by the next run that unlearns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,8 +90,7 @@ class Receipts:
             if label == "EXACT_REPLAY"
             else min(min(plan["rounds"]) for plan in plans.values())
         )
-        replaced = self._before.read_run()
-        self._before.write_run({**replaced, "status": "replaced", "by": self._archive.name})
+        self._mark_replaced()
         for identifier, entry in sorted(plans.items()):
             stored = self._chain.unlearning.request_of(bytes.fromhex(identifier))
             if stored is None:
@@ -230,14 +229,30 @@ class Receipts:
             measured += forgotten_figures(organization, read_json(path)["forgetting"])
         return measured
 
-    def _purge(self, first: int) -> list[Purged]:
-        """Delete, of every run that a replay has replaced, the rounds from one on."""
-        root, done = root_of(self._settings, self._task), []
+    def _family(self) -> Iterator[tuple[RunArchive, RunSettings]]:
+        """Yield all other runs that go on from the same first task, oldest first."""
+        root = root_of(self._settings, self._task)
         for archive, settings, task in runs_with_tasks(self._archive.home):
             if task != self._task and root_of(settings, task) == root:
-                # The state that a run starts from is that of the last round it kept.
-                number = max(0, first - settings.kept_rounds.after)
-                done.append(self._purged(archive, number))
+                yield archive, settings
+
+    def _mark_replaced(self) -> None:
+        """Say in every other run of the family that it stands no longer.
+
+        One that goes back before what its predecessor kept takes the place of that one as well.
+        """
+        for archive, _ in self._family():
+            run = archive.read_run()
+            if archive.name == self._before.name or run.get("status") != "replaced":
+                archive.write_run({**run, "status": "replaced", "by": self._archive.name})
+
+    def _purge(self, first: int) -> list[Purged]:
+        """Delete, of every run that a replay has replaced, the rounds from one on."""
+        done = []
+        for archive, settings in self._family():
+            # The state that a run starts from is that of the last round it kept.
+            number = max(0, first - settings.kept_rounds.after)
+            done.append(self._purged(archive, number))
         if self._settings.unlearners:
             # What it began from held the data, and the updates that unlearned it say what it was.
             last = self._settings.first_rounds.last_unlearning

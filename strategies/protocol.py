@@ -21,6 +21,12 @@ Three more in a run that unlearns:
     To attestors: the evidence of a request that was carried out; answered by a signature.
 ``query.forgotten``
     The receipt: the organization deletes what it keeps itself of the rounds that were replaced.
+
+One in a run that makes another's rounds again, to compare:
+
+``train.again``
+    The adapter that a round of yours began with: what do you come to? Answered by the hash of the
+    update, and in what that differs from the one that was signed.
 """
 
 from collections.abc import Mapping
@@ -40,6 +46,7 @@ CLOSING = "evaluate.closing"
 FORGET = "query.forget"
 VOUCH = "evaluate.vouch"
 FORGOTTEN = "query.forgotten"
+AGAIN = "train.again"
 
 #: Keys of the records in a message's content.
 ADAPTER = "adapter"

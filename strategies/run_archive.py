@@ -17,6 +17,7 @@
         summary.json             the result, once the run has ended
         purged.json              what was deleted for requests to forget (`strategies.purging`)
         plans.json               of a run that makes rounds again: which, and for which requests
+        replayed.json            what came of making its rounds once more, last
         requests/<id>.json       why a request could not be carried out, last
         receipts/<id>.json       of requests that were
 

@@ -89,13 +89,7 @@ class RunProgress:
 
         With a frozen A, A therefore never travels.
         """
-        return {
-            name: array
-            for name, array in adapter.items()
-            if name not in self._initial
-            or self._initial[name].shape != array.shape
-            or self._initial[name].tobytes() != array.tobytes()
-        }
+        return differing_arrays(adapter, self._initial)
 
     # From one round to the next
 
@@ -301,3 +295,14 @@ class RunProgress:
         self.receipts.update(self._notary.receipts(outcome, seal))
         self._listener("round-sealed", {"round": outcome.round, **seal})
         return True
+
+
+def differing_arrays(adapter: Arrays, initial: Arrays) -> Arrays:
+    """Return those arrays of an adapter that are other than in the initial one, bit for bit."""
+    return {
+        name: array
+        for name, array in adapter.items()
+        if name not in initial
+        or initial[name].shape != array.shape
+        or initial[name].tobytes() != array.tobytes()
+    }

@@ -36,9 +36,10 @@ class RunSettings(BaseModel):
         alias_generator=kebab, extra="forbid", frozen=True, strict=True, populate_by_name=True
     )
 
-    mode: Literal["train", "unlearn"] = Field(
+    mode: Literal["train", "unlearn", "replay"] = Field(
         "train",
-        description="`train`; or `unlearn`: carry out the open requests to forget. See "
+        description="`train`; `unlearn`: carry out the open requests to forget; `replay`: make the "
+        "rounds of `run-name`, which made another run's again, once more, and compare. See "
         "[unlearning](docs/unlearning.md).",
     )
     home: str = Field(

@@ -1,20 +1,24 @@
 """Requests to forget, carried out by replay: every bit is as if the data had never been there."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
 from blockchain.managed_node import ManagedNode
 from blockchain.unlearning_messages import Guarantee, RequestState
+from client_app import own_data
 from client_app.own_data import load_own_data
 from client_app.receipt_check import check_receipt
 from llm.draw import draw
+from server_app.replay_check import ReplayDiffersError, replay
 from server_app.unlearning import standing_runs, unlearn
 from strategies import protocol
 from strategies.audit import audit
 from strategies.home import cache_folder
+from strategies.run_archive import read_json
 from strategies.run_chain import open_reading_chain
-from strategies.settings import RunSettings
+from strategies.settings import RunSettings, SettingsError
 from tests.chain_samples import free_port
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
@@ -66,6 +70,14 @@ class Home:
         grid = DirectGrid(order, passes)
         unlearn(order, grid)
         return grid
+
+    def replay(self, run, passes=lambda _: True, *, differs=False):
+        """Have a run's rounds made once more; what came of it."""
+        order = RunSettings(home=str(self.settings.home_path), mode="replay", run_name=run)
+        grid = DirectGrid(order, passes)
+        with pytest.raises(ReplayDiffersError) if differs else nullcontext():
+            replay(order, grid)
+        return read_json(self.settings.home_path / "runs" / run / "replayed.json"), grid
 
     def state(self, request):
         return self.chain.unlearning.request_of(request).state
@@ -156,12 +168,16 @@ def home(model, tmp_path, foedus, request):
 
 
 @pytest.fixture
-def real_home(tmp_path, foedus, monkeypatch):
+def real_home(tmp_path, foedus, monkeypatch, request):
     """A home of the embedded model, with the application's cache."""
     monkeypatch.setenv("FOEDUS_CACHE", str(application_cache()))
     data = write_data(tmp_path / "data", rows=24)
     settings = federation_settings(
-        tmp_path / "home", "embedded", data, chain_port=free_port(), **REAL
+        tmp_path / "home",
+        "embedded",
+        data,
+        chain_port=free_port(),
+        **{**REAL, **getattr(request, "param", {})},
     )
     try:
         yield Home(settings, foedus)
@@ -236,6 +252,57 @@ def killed_at_every_step(home, request):
     assert home.carry_out().delivered == []
 
 
+def differences(found):
+    return [line for one in found["rounds"] for line in one["differences"]]
+
+
+def with_data_read_again(path, rows):
+    """Write a data file; a process reads it once, here all messages come to one."""
+    path.write_text(rows)
+    own_data._whole.cache_clear()
+
+
+def made_once_more(home, replaced):
+    """The rounds of the run that stands are made once more; what does not come to the same says so.
+
+    Nothing is changed by it, neither on the chain nor at the organizations.
+    """
+    settings, name = home.settings, home.now.name
+    height = home.chain.height()
+    found, grid = home.replay(name)
+    assert (found["status"], differences(found)) == ("finished", [])
+    assert [one["round"] for one in found["rounds"]] == [1, 2, 3]
+    assert all(one["trained"] == ["east", "north"] for one in found["rounds"])
+    asked = [m for m in grid.delivered if m.metadata.message_type == protocol.AGAIN]
+    assert len(asked) == 6
+    assert home.chain.height() == height
+
+    # An organization that is not there, and one whose data is another by now.
+    found, _ = home.replay(
+        name,
+        lambda m: (m.metadata.message_type, m.metadata.group_id) != (protocol.AGAIN, "2"),
+        differs=True,
+    )
+    silent = [f"{who} did not say: no answer in time" for who in ("east", "north")]
+    assert differences(found) == silent
+    path = settings.home_path.parent / "data" / "east.jsonl"
+    rows = path.read_text()
+    with_data_read_again(path, rows.replace("film", "book"))
+    found, _ = home.replay(name, differs=True)
+    with_data_read_again(path, rows)
+    said = differences(found)
+    assert len(said) == 3
+    assert all("east: 16 of the 16 records that it trained on are not drawn" in one for one in said)
+
+    for run, why in (
+        (replaced, f"were themselves replaced, by run '{name}'"),
+        ("treaty", "made no rounds of another run again"),
+        ("elsewhere", "there is no run 'elsewhere'"),
+    ):
+        with pytest.raises(SettingsError, match=why):
+            replay(RunSettings(home=str(settings.home_path), mode="replay", run_name=run), grid)
+
+
 def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_there(
     home, model, tmp_path
 ):
@@ -295,6 +362,7 @@ def test_records_forgotten_one_after_the_other_are_as_if_they_had_never_been_the
     assert (
         "the commitment is to 1 records of north, as its ledger says" in json.loads(out)["checked"]
     )
+    made_once_more(home, replaced="treaty-unlearned-2")
     # What was replaced is deleted, and the audit says by whose request; what stands holds.
     for archive in runs(settings.home_path):
         assert home.failed(archive) == []
@@ -329,6 +397,8 @@ def test_a_run_stops_for_a_request_and_agents_decide_as_if_the_record_had_never_
     assert (home.first.last_prepared_round(), home.now.read_run()["status"]) == (2, "finished")
     changes = {"organizations": "east,north", "attestors": "east"}
     assert home.states() == never_there(home, model, tmp_path, {"east": [record]}, **changes)
+    found, _ = home.replay(home.now.name)
+    assert (len(found["rounds"]), differences(found)) == (2, [])
     for name in ("east", "north"):
         status, out, err = home.foedus("agent", "verify", "--org", name)
         assert status == 0, out + err
@@ -343,3 +413,28 @@ def test_on_the_real_model_a_forgotten_record_is_as_if_it_had_never_been_there(r
     assert [n for n in before if before[n] != real_home.states()[n]] == [2]
     expected = never_there(real_home, "embedded", tmp_path, {"east": [record]}, rows=24, **REAL)
     assert real_home.states() == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("real_home", [{"rounds": 3}], indirect=True, ids=["three-rounds"])
+@pytest.mark.parametrize("first_in", [1, 2, 3, None])
+def test_on_the_real_model_so_is_one_of_whichever_round(real_home, tmp_path, first_in):
+    settings = real_home.settings
+    if first_in is None:
+        drawn, everything = draws(settings, "east")
+        record = min(everything - set().union(*drawn.values()))
+    else:
+        record = drawn_first_in(settings, "east", first_in)
+    before = real_home.train().states()
+    request = real_home.ask("--org", "east", "--records", record)
+    real_home.carry_out()
+    assert real_home.state(request) is RequestState.COMPLETED
+    changed = [] if first_in is None else [n for n in before if n >= first_in]
+    assert [n for n in before if before[n] != real_home.states()[n]] == changed
+    expected = never_there(
+        real_home, "embedded", tmp_path, {"east": [record]}, rows=24, **{**REAL, "rounds": 3}
+    )
+    assert real_home.states() == expected
+    if changed:
+        found, _ = real_home.replay(real_home.now.name)
+        assert (len(found["rounds"]), differences(found)) == (len(changed), [])

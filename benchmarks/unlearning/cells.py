@@ -35,7 +35,7 @@ class Variant:
     recovery_rounds: int = 2
     epochs: int = 10
     learning_rate: float = 1e-3
-    stop_rows: int = 64
+    stop_rows: int = 32
 
     @property
     def label(self) -> str:

@@ -62,12 +62,16 @@ class Group:
         return [of_kind[subject] for subject in sorted(of_kind)]
 
     def comparable(self, *kinds: str) -> list[Subject]:
-        """Return the subjects of which all these kinds were measured."""
-        return [
-            subject
-            for subject in self.subjects
-            if all(subject in self.by_kind.get(kind, {}) for kind in kinds)
-        ]
+        """Return the subjects of which all these kinds were measured, in one arithmetic.
+
+        Another processor may compute in another type: models of which differ by more than what one
+        of them was made to forget.
+        """
+        return [subject for subject in self.subjects if self._in_one_arithmetic(subject, kinds)]
+
+    def _in_one_arithmetic(self, subject: Subject, kinds: Sequence[str]) -> bool:
+        cells = [self.by_kind.get(kind, {}).get(subject) for kind in kinds]
+        return None not in cells and len({c["compute_dtype"] for c in cells if c}) == 1
 
     def lacking(self, kind: str) -> str:
         """Name the subjects of which a kind is missing."""

@@ -7,11 +7,12 @@ environment of that first call.
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from filelock import FileLock, Timeout
 
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+#: Asking Flower starts a process: seconds between two times, and where the run seems to have ended.
+_ASK_SECONDS = 15.0
+_ASK_SECONDS_ENDED = 3.0
 #: Marks every process of a run, so that none outlives it.
 _OWNER_VARIABLE = "FOEDUS_SUPERLINK"
 _CONNECTION = "foedus"
@@ -85,6 +90,33 @@ class LocalSuperLink:
             raise SuperLinkError(f"flwr list: {answer.get('error-message', answer)}")
         return str(runs[0]["status"])
 
+    def wait(self, run_id: int, refresh: Callable[[], bool]) -> str:
+        """Wait until a run has ended, and return Flower's status of it.
+
+        Parameters
+        ----------
+        run_id : int
+            Flower's id of the run.
+        refresh : callable
+            Shows how far it is, twice a second; returns whether it seems to have ended.
+
+        Raises
+        ------
+        SuperLinkError
+            If the SuperLink stops before.
+        """
+        asked = time.monotonic()
+        while True:
+            interval = _ASK_SECONDS_ENDED if refresh() else _ASK_SECONDS
+            time.sleep(_POLL_SECONDS)
+            if self.process.poll() is not None:
+                raise SuperLinkError(f"the SuperLink stopped during the run, see {self.log}")
+            if time.monotonic() - asked > interval:
+                status = self.status(run_id)
+                if status.startswith("finished"):
+                    return status
+                asked = time.monotonic()
+
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
@@ -115,6 +147,13 @@ class LocalSuperLink:
             said = (done.stderr or done.stdout).strip()
             raise SuperLinkError(f"flwr {arguments[0]}: {said[-500:]}") from None
         return dict(answer)
+
+
+def last_error(log: Path) -> str:
+    """Return the last line of Flower's log that names an error."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if re.match(r"\s*[\w.]*Error\b.*:", line)]
+    return errors[-1].strip()[:500] if errors else ""
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from client_app.cli.chosen import settings_at
-from client_app.cli.output import AsJson, Home, console, fail, print_json
+from client_app.cli.output import AsJson, Home, console, fail, print_json, report
 
 if TYPE_CHECKING:
     from strategies.settings import RunSettings
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 def receipt(
     request: Annotated[str, typer.Argument(help="Id of the request, or its first digits.")],
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            help="Of an exact replay: have every organization make its rounds once more, on this "
+            "machine, and compare.",
+        ),
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +34,11 @@ def receipt(
     round made again was attested; the salted commitment is opened where the organization's ledger
     lies here. Exit status 1 names what does not hold.
 
-    Example: `foedus receipt 0x4f2a`
+    With `--replay` the rounds that were made again are made once more, as long and as costly as
+    then: each organization holds what it comes to against the update it signed, and the stored
+    updates are summed again. Nothing of it goes to the chain.
+
+    Examples: `foedus receipt 0x4f2a`, `foedus receipt 0x4f2a --replay`
     """
     from client_app.receipt_check import check_receipt
     from strategies.run_chain import open_reading_chain
@@ -45,19 +57,29 @@ def receipt(
             print_json({"file": str(path), "holds": False, "problem": problem})
             raise typer.Exit(1) from None
         fail(f"{path}: {problem}")
+    again: dict[str, Any] | None = _replayed(settings.home_path, found) if replay else None
+    if again is not None:
+        problem = _difference(again)
+        if not problem:
+            done.append(_made_once_more(again))
     if as_json:
         print_json(
             {
                 "file": str(path),
-                "holds": True,
-                "problem": None,
+                "holds": not problem,
+                "problem": problem or None,
                 "checked": done,
+                **({} if again is None else {"replay": again}),
                 "meaning": MEANINGS[found.evidence.label],
                 **found.model_dump(mode="json"),
             }
         )
-        return
-    _print(found, done, MEANINGS[found.evidence.label])
+    else:
+        _print(found, done, MEANINGS[found.evidence.label])
+        if problem:
+            report(f"{path}: {problem}")
+    if problem:
+        raise typer.Exit(1)
 
 
 def _path(home: Path, digits: str) -> Path:
@@ -75,6 +97,40 @@ def _path(home: Path, digits: str) -> Path:
     if len(found) > 1:
         fail(f"0x{digits[:16]} begins {len(found)} requests: give more digits", 2)
     return next(iter(found.values()))
+
+
+def _replayed(home: Path, found: "Receipt") -> dict[str, Any]:
+    """Have the rounds that the receipt is about made once more."""
+    from client_app.cli.replay_run import replayed
+    from strategies.run_archive import RunArchive
+
+    evidence = found.evidence
+    if evidence.label != "EXACT_REPLAY":
+        fail(f"--replay: the label is {evidence.label}: no round was made again exactly", 2)
+    folder = home / "runs" / evidence.after.run
+    if not (folder / "run.json").is_file():
+        fail(f"--replay: run {evidence.after.run} is not under {home}: ask its coordinator", 2)
+    return replayed(RunArchive(folder))
+
+
+def _difference(again: dict[str, Any]) -> str:
+    """Return the first thing that came out otherwise, in words; empty where nothing did."""
+    found = [
+        f"round {one['round']}: {line}" for one in again["rounds"] for line in one["differences"]
+    ]
+    if not found:
+        return ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"made once more, {found[0]}{more}"
+
+
+def _made_once_more(again: dict[str, Any]) -> str:
+    rounds = [str(one["round"]) for one in again["rounds"]]
+    trained = sum(len(one["trained"]) for one in again["rounds"])
+    return (
+        f"made once more, rounds {', '.join(rounds)} came to the same bits: {trained} updates, "
+        f"{len(rounds)} adapters"
+    )
 
 
 def _opened(settings: "RunSettings", found: "Receipt") -> list[str]:

@@ -1,9 +1,7 @@
 """``foedus run``: prepare, submit to Flower, show progress, print the result."""
 
-import re
 import time
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +9,10 @@ import typer
 from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
 
 if TYPE_CHECKING:
-    from client_app.cli.local_superlink import LocalSuperLink
     from client_app.cli.run_display import RunDisplay
     from strategies.settings import RunSettings
 
 #: How often the display looks at the run's files.
-_POLL_SECONDS = 0.5
 
 
 def run(
@@ -80,7 +76,7 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
     from client_app.cli.app_bundle import stage_app
-    from client_app.cli.local_superlink import local_superlink
+    from client_app.cli.local_superlink import last_error, local_superlink
 
     organizations = len(settings.organization_names)
     folder = settings.home_path / "runs" / settings.run_name
@@ -96,7 +92,7 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
         app = stage_app(settings.home_path / "flwr" / "app")
         run_id = superlink.submit(app, overrides, {"num-supernodes": organizations})
         with RunDisplay(settings, folder, progress_console) as display:
-            status = _wait(superlink, run_id, display)
+            status = superlink.wait(run_id, lambda: _refreshed(display))
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     while entry.get("status") == "replaced":
         # Requests to forget came in between: the run that took its place went on to the end.
@@ -116,26 +112,6 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
     return summary
 
 
-def _wait(superlink: "LocalSuperLink", run_id: int, display: "RunDisplay") -> str:
-    """Show progress until the run has ended, and return Flower's word for how."""
-    from client_app.cli.local_superlink import SuperLinkError
-
-    asked = time.monotonic()
-    while True:
-        display.refresh()
-        time.sleep(_POLL_SECONDS)
-        if superlink.process.poll() is not None:
-            raise SuperLinkError(f"the SuperLink stopped during the run, see {superlink.log}")
-        # Asking Flower starts a process: ask at once when the run says it ended, else now and then.
-        if display.ended or time.monotonic() - asked > 15.0:
-            status = superlink.status(run_id)
-            if status.startswith("finished"):
-                return status
-            asked = time.monotonic()
-
-
-def last_error(log: Path) -> str:
-    """Return the last line of Flower's log that names an error."""
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if re.match(r"\s*[\w.]*Error\b.*:", line)]
-    return errors[-1].strip()[:500] if errors else ""
+def _refreshed(display: "RunDisplay") -> bool:
+    display.refresh()
+    return display.ended
