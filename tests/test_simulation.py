@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from client_app.own_data import load_own_data
+from llm.draw import draw
 from server_app.coordinator import coordinate
 from strategies.audit import audit
 from strategies.organization_key import OFFICER, SIGNING, key_folder
@@ -410,6 +411,28 @@ def test_agents_decide_are_paid_and_learn_and_their_ledgers_make_them_again(fini
         paid = sum(int(one["paid_wei"]) for one in decisions)
         assert paid // 10**9 == entry["reward_gwei"]
     assert told("verify", "--org", ORGANIZATIONS[0])["holds"]
+
+
+def test_a_record_is_forgotten_at_once_and_what_was_made_again_is_made_once_more(finished):
+    # Nearly last: the run that the tests before are about is replaced.
+    run = RunArchive(finished.run_folder(NAME))
+    of_run = RunSettings.from_run_config(run.read_settings())
+    rows = load_own_data(of_run, "north", shared_cache()).train
+    first, second = (
+        {one.id for one in draw(rows, 32, seed=of_run.seed, round=number, organization="north")}
+        for number in (1, 2)
+    )
+    record = min(second - first)
+    asked = finished.foedus("unlearn", "--org", "north", "--records", record, "--submit", "--json")
+    assert asked.returncode == 0, asked.stderr[-3000:]
+    request = json.loads(asked.stdout)["id"]
+    said = finished.foedus("receipt", request, "--replay", "--json")
+    assert said.returncode == 0, said.stderr[-3000:]
+    receipt = json.loads(said.stdout)
+    assert (receipt["evidence"]["label"], receipt["holds"]) == ("EXACT_REPLAY", True)
+    [round_again] = receipt["replay"]["rounds"]
+    assert (round_again["round"], round_again["differences"]) == (2, [])
+    assert receipt["checked"][-1].startswith("made once more, to the same bits: round 2 (")
 
 
 def test_the_chain_stops_on_command(finished, afterwards):

@@ -125,12 +125,9 @@ def _difference(again: dict[str, Any]) -> str:
 
 
 def _made_once_more(again: dict[str, Any]) -> str:
-    rounds = [str(one["round"]) for one in again["rounds"]]
+    rounds = ", ".join(str(one["round"]) for one in again["rounds"])
     trained = sum(len(one["trained"]) for one in again["rounds"])
-    return (
-        f"made once more, rounds {', '.join(rounds)} came to the same bits: {trained} updates, "
-        f"{len(rounds)} adapters"
-    )
+    return f"made once more, to the same bits: round {rounds} ({trained} updates)"
 
 
 def _opened(settings: "RunSettings", found: "Receipt") -> list[str]:
