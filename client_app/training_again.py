@@ -116,8 +116,9 @@ class TrainingAgain(ActingOrganization):
         records = read_records(ledger, agent_records(ledger))
         try:
             replayed(records, space, ledger.history.ledger.hex())
-        except AgentError as error:
-            return f"its agent: {error}"
+        except AgentError:
+            # What its tables hold stays at home.
+            return "its agent does not decide again as its ledger says: foedus agent verify"
         place = (request.task.hex(), settings.logical_round(request.round))
         decided = [
             one.action
@@ -139,16 +140,14 @@ class TrainingAgain(ActingOrganization):
             return "its ledger knows of no training in the round"
         committed = {one.position: one for one in open_entries(ledger, _PURPOSE)}
         now = {record.id: record_digest(record) for record in share.records}
-        gone = sum(
+        gone = any(
             position not in committed
             or now.get(committed[position].id) != committed[position].digest
             for position in trained.drawn
         )
         if gone or len(trained.drawn) != len(now):
-            return (
-                f"{gone} of the {len(trained.drawn)} records that it trained on are not drawn any "
-                "more, or are others: they were barred or changed since"
-            )
+            # How many is nobody's business: a request may have barred them.
+            return "it draws others than it trained on: records were barred or changed since"
         return ""
 
     def _trained(

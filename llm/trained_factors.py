@@ -85,6 +85,24 @@ class TrainedFactors:
         """The flat vectors that require gradients."""
         return [flat for flat in (self._a, self._b) if flat is not None]
 
+    def values(self) -> list[Tensor]:
+        """Return a copy of the flat vectors as they are now."""
+        return [flat.detach().clone() for flat in self.parameters]
+
+    @torch.no_grad()
+    def go_to(self, first: Sequence[Tensor], second: Sequence[Tensor], share: float) -> None:
+        """Put the vectors on the straight way between two of their earlier values.
+
+        Parameters
+        ----------
+        first, second : sequence of Tensor
+            As :meth:`values` gave them.
+        share : float
+            How far along: 0 for the first, 1 for the second.
+        """
+        for flat, start, end in zip(self.parameters, first, second, strict=True):
+            flat.copy_(end if share == 1.0 else start + share * (end - start))
+
     def assemble(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return every layer's whole factors in the compute type, the scale in b; differentiable.
 

@@ -83,8 +83,8 @@ class RunSettings(BaseModel):
         10,
         ge=1,
         le=1000,
-        description="Most passes over the records to forget; it stops where they are no likelier "
-        "than rows never trained on.",
+        description="Most passes over the records to forget; it stops where no more is remembered "
+        "of them than of rows never trained on.",
     )
     forgetting_learning_rate: float = Field(
         1e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."

@@ -6,19 +6,19 @@ the records.
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import torch
 
-from llm.adapted_model import adapted
+from llm.adapted_model import AdaptedModel, adapted
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.factors import Arrays
 from llm.keyed_hash import keyed_hash
 from llm.records import Record
-from llm.tokenization import by_length, encode
+from llm.tokenization import EncodedRecord, by_length, encode
 from llm.trained_factors import TrainedFactors, TrainedPart
 from llm.training import StepProgress
 from llm.training_steps import (
@@ -32,11 +32,16 @@ from llm.training_steps import (
 from unlearning.batch_gradient import ForgettingBatch, add_gradients
 from unlearning.forgetting_settings import ForgettingSettings
 from unlearning.methods import UnlearningMethod, method_named
-from unlearning.stop_rule import Check, MeasuredRows, StopRule
+from unlearning.stop_rule import CLOSE, Check, MeasuredRows, StopRule
 
 __all__ = ["Check", "ForgettingResult", "ForgettingSettings", "forget"]
 
 _PURPOSE: Final = "foedus/retain/v1"
+
+_Identified = TypeVar("_Identified", Record, EncodedRecord)
+
+#: Looks on the way back, at most.
+_LOOKS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,18 @@ class ForgettingResult:
     tokens : int
         Tokens read forwards and backwards, of records to forget and to keep, without padding.
     reference_tokens : int
-        Tokens read forwards for the reference: each record to forget once.
+        Tokens read forwards for the reference: of each record that a step pushed, but for those
+        that the first check had read, once.
     check_tokens : int
-        Tokens read forwards for the checks; the first one's records to forget are the reference.
+        Tokens read forwards for the checks, and once of the untouched base.
     losses : tuple of float
         The method's loss at each step, nats.
     gradient_norms : tuple of float
         Norm of each step's gradient before clipping.
     checks : tuple of Check
         Before the first step, then every ``check_every`` steps where there is a hold-out set, and
-        after the last step.
+        after the last step; where the rule was met in between, those on the way back, the last of
+        which is where it ended.
     seconds : float
         Wall time.
     threads : int
@@ -104,11 +111,12 @@ def forget(
 ) -> ForgettingResult:
     """Unlearn records in a part of an adapter.
 
-    It stops at the first check at which the mean loss of the records to forget is at or above
-    that of the hold-out set under the same adapter. A model that never saw them would find them
-    about as likely as those; pushing on would mark them as forgotten. The order of the records,
-    and which ones are kept beside them, come from keyed hashes of the seed. On one machine and
-    number of threads equal inputs give equal bits.
+    It stops at the first check at which the records' mean loss has fallen no further from the
+    untouched base's than the hold-out set's has (:mod:`unlearning.stop_rule`), and goes back on
+    the straight way from the check before to where that is just so. A model that never saw them
+    would have gained about as much on both; pushing on would mark them as forgotten. The order of
+    the records, and which ones are kept beside them, come from keyed hashes of the seed. On one
+    machine and number of threads equal inputs give equal bits.
 
     Parameters
     ----------
@@ -158,19 +166,25 @@ def forget(
         for epoch in range(settings.epochs)
         for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
     ]
-    to_forget = MeasuredRows(encoded, base)
     never_seen = (
         MeasuredRows(encode(hold_out, base.tokenizer, max_tokens=settings.max_tokens), base)
         if hold_out
         else None
     )
-    rule = StopRule(to_forget, never_seen, every=settings.check_every)
+    looked_at = _smallest(encoded, settings.checked_records, seed, "check")
+    rule = StopRule(MeasuredRows(looked_at, base), never_seen, every=settings.check_every)
     losses: list[float] = []
     norms: list[float] = []
     tokens = 0
     with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
-        # The adapter is on the model as it was received: these losses are the reference.
-        reference = rule.check(model, step=0)
+        with torch.no_grad():
+            received = factors.assemble()
+        if rule.needs_base:
+            model.put({name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()})
+            rule.read_base(model)
+        model.put(received)
+        reference = _Reference(base, model, received, rule.check(model, step=0))
+        checked = factors.values()
         for step, to_push in enumerate(batches, start=1):
             if rule.reached:
                 break
@@ -181,7 +195,9 @@ def forget(
                     encode(kept, base.tokenizer, max_tokens=settings.max_tokens),
                     key=lambda record: (record.tokens, record.id),
                 ),
-                reference=[reference[record.id] for record in to_push],
+                reference=(
+                    reference.losses(to_push) if method.needs_reference else [0.0] * len(to_push)
+                ),
             )
             optimizer.zero_grad()
             loss = add_gradients(model, base, factors, method, batch, settings)
@@ -195,7 +211,10 @@ def forget(
             if rule.is_due(step, len(batches)):
                 with torch.no_grad():
                     model.put(factors.assemble())
-                rule.check(model, step)
+                    rule.check(model, step)
+                    if rule.checks[-1].reached:
+                        _meet(model, factors, rule, checked)
+                checked = factors.values()
             if progress is not None:
                 progress(step, len(batches), loss)
     update = factors.update()
@@ -208,14 +227,73 @@ def forget(
         records=len(encoded),
         truncated=sum(record.truncated for record in encoded),
         tokens=tokens,
-        reference_tokens=to_forget.tokens,
-        check_tokens=rule.tokens - to_forget.tokens,
+        reference_tokens=reference.tokens,
+        check_tokens=rule.tokens,
         losses=tuple(losses),
         gradient_norms=tuple(norms),
         checks=tuple(rule.checks),
         seconds=time.perf_counter() - started,
         threads=threads,
     )
+
+
+class _Reference:
+    """Losses of records under the adapter as received, read when they are first needed.
+
+    Where a few steps are enough, most records of a large set are never looked at.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        model: AdaptedModel,
+        received: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        known: Mapping[str, float],
+    ) -> None:
+        self._base, self._model, self._received = base, model, received
+        self._known = dict(known)
+        #: Tokens read.
+        self.tokens = 0
+
+    def losses(self, records: Sequence[EncodedRecord]) -> list[float]:
+        """Return each record's loss, nats; the received adapter is left on the model."""
+        unknown = [record for record in records if record.id not in self._known]
+        if unknown:
+            self._model.put(self._received)
+            rows = MeasuredRows(unknown, self._base)
+            self._known |= rows.losses(self._model)
+            self.tokens += rows.tokens
+        return [self._known[record.id] for record in records]
+
+
+def _meet(
+    model: AdaptedModel,
+    factors: TrainedFactors,
+    rule: StopRule,
+    before: Sequence[torch.Tensor],
+) -> None:
+    """Go back on the way from the check before to where the rule is just met.
+
+    By the method of false position on the excess, which falls along the way; a few looks at most,
+    since each reads both sets.
+    """
+    after, low, high = factors.values(), rule.checks[-2], rule.checks[-1]
+    start = 0.0
+    for _ in range(_LOOKS):
+        if low.excess is None or high.excess is None or high.excess >= -CLOSE:
+            return
+        share = start + (high.share - start) * low.excess / (low.excess - high.excess)
+        factors.go_to(before, after, share)
+        model.put(factors.assemble())
+        rule.check(model, high.step, share)
+        look = rule.checks[-1]
+        if look.reached:
+            high = look
+        else:
+            low, start = look, share
+    if rule.checks[-1] is not high:
+        factors.go_to(before, after, high.share)
+        rule.checks.append(high)
 
 
 def _method(settings: ForgettingSettings) -> UnlearningMethod:
@@ -244,7 +322,14 @@ def _check_sets(method: UnlearningMethod, **sets: Sequence[Record]) -> None:
 
 
 def _drawn(records: Sequence[Record], count: int, seed: int, step: int) -> list[Record]:
-    """Return the records whose keyed hash at a step is smallest."""
+    """Return the records to keep beside those that a step pushes."""
+    return _smallest(records, count, seed, step)
+
+
+def _smallest(
+    records: Sequence[_Identified], count: int, seed: int, what: int | str
+) -> list[_Identified]:
+    """Return the records whose keyed hash is smallest."""
     # A seed has 64 bits without a sign, more than an integer of a keyed hash.
-    ranked = ((keyed_hash(b"", _PURPOSE, str(seed), step, r.id), r.id, r) for r in records)
+    ranked = ((keyed_hash(b"", _PURPOSE, str(seed), what, r.id), r.id, r) for r in records)
     return [record for _, _, record in heapq.nsmallest(count, ranked)]

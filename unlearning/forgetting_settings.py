@@ -39,6 +39,8 @@ class ForgettingSettings:
         Gradients longer than this are shortened to it.
     check_every : int
         Steps between two looks at the stop rule.
+    checked_records : int
+        Records to forget that a look reads, at most: those of a larger set are drawn once.
     threads : int, optional
         Processor threads; what torch is set to where absent. Whoever must repeat an update names
         it.
@@ -55,5 +57,6 @@ class ForgettingSettings:
     gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     retain_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     max_gradient_norm: _Positive = 1.0
-    check_every: Annotated[int, Field(ge=1)] = 4
+    check_every: Annotated[int, Field(ge=1)] = 1
+    checked_records: Annotated[int, Field(ge=1)] = 32
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

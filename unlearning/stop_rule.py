@@ -1,4 +1,10 @@
-"""When to stop unlearning: once the model finds the records no likelier than any it never saw."""
+"""When to stop unlearning: once the model gains no more on the records than on any it never saw.
+
+Texts are not equally hard, and a request may be about a handful. So losses are counted from the
+untouched base's on the same rows: it saw none of them. By how much more than unseen rows' the
+records' loss has fallen from there is what is remembered of them; each text's own difficulty
+cancels.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,6 +25,9 @@ from llm.tokenization import (
 )
 from llm.training_steps import TrainingError
 
+#: An excess that counts as none, nats a completion token.
+CLOSE: Final = 0.02
+
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
 
@@ -35,16 +44,23 @@ class Check:
         Mean loss of the records to forget, nats a completion token.
     hold_out_loss : float or None
         The same of the hold-out set under the same adapter; None without one.
+    excess : float or None
+        By how much further the records' loss has fallen from the untouched base's than the
+        hold-out set's has, nats a completion token; None without one.
+    share : float
+        Where between the check before and that step it is, from 0 to 1.
     """
 
     step: int
     forget_loss: float
     hold_out_loss: float | None
+    excess: float | None
+    share: float = 1.0
 
     @property
     def reached(self) -> bool:
-        """Whether the records to forget are no likelier than those never trained on."""
-        return self.hold_out_loss is not None and self.forget_loss >= self.hold_out_loss
+        """Whether no more is remembered of the records than of those never trained on."""
+        return self.excess is not None and self.excess <= CLOSE
 
 
 class MeasuredRows:
@@ -101,8 +117,10 @@ class StopRule:
         self._forget_set = forget_set
         self._hold_out_set = hold_out_set
         self._every = every
+        #: Mean losses of both under the untouched base.
+        self._base: tuple[float, float] | None = None
         self.checks: list[Check] = []
-        #: Tokens read by all checks.
+        #: Tokens read by all checks, and of the base.
         self.tokens = 0
 
     @property
@@ -114,8 +132,28 @@ class StopRule:
         """Whether to check after a step of so many; without a hold-out set only after the last."""
         return step == steps or (self._hold_out_set is not None and step % self._every == 0)
 
-    def check(self, model: AdaptedModel, step: int) -> dict[str, float]:
+    @property
+    def needs_base(self) -> bool:
+        """Whether checks compare with the untouched base: :meth:`read_base` comes first."""
+        return self._hold_out_set is not None
+
+    def read_base(self, model: AdaptedModel) -> None:
+        """Look at the untouched base, which the model has to be for now."""
+        if self._hold_out_set is not None:
+            sets = (self._forget_set, self._hold_out_set)
+            forget_loss, hold_out_loss = (one.mean(one.losses(model)) for one in sets)
+            self._base = forget_loss, hold_out_loss
+            self.tokens += sum(one.tokens for one in sets)
+
+    def check(self, model: AdaptedModel, step: int, share: float = 1.0) -> dict[str, float]:
         """Look at the model as it is, and return each forgotten record's loss by its id, nats.
+
+        Parameters
+        ----------
+        model : AdaptedModel
+            The model.
+        step, share : int, float
+            Where it is: see :class:`Check`.
 
         Raises
         ------
@@ -124,11 +162,12 @@ class StopRule:
         """
         losses = self._forget_set.losses(model)
         self.tokens += self._forget_set.tokens
-        hold_out_loss = None
-        if self._hold_out_set is not None:
+        forget_loss, hold_out_loss, excess = self._forget_set.mean(losses), None, None
+        if self._hold_out_set is not None and self._base is not None:
             hold_out_loss = self._hold_out_set.mean(self._hold_out_set.losses(model))
             self.tokens += self._hold_out_set.tokens
-        check = Check(step, self._forget_set.mean(losses), hold_out_loss)
+            excess = (self._base[0] - forget_loss) - (self._base[1] - hold_out_loss)
+        check = Check(step, forget_loss, hold_out_loss, excess, share)
         if not math.isfinite(check.forget_loss):
             raise TrainingError(
                 f"after {step} steps the records' loss is {check.forget_loss}; expected "
