@@ -88,21 +88,6 @@ def affected_rounds(
     return tuple(found)
 
 
-def trained_rounds(ledger: Ledger, kept: Lineage, task: bytes) -> tuple[int, ...]:
-    """Return the logical rounds of a run in which the organization trained, ascending.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        The organization's.
-    kept : Lineage
-        Rounds of earlier tasks that the run goes on from.
-    task : bytes
-        The run's task, 32 bytes.
-    """
-    return tuple(sorted(training_of(ledger, kept, task)))
-
-
 def trained_leaves(ledger: Ledger, tasks: Collection[bytes]) -> set[int]:
     """Return the leaves of the data set that rounds of some tasks (32 bytes each) trained on."""
     return {leaf for run in _runs(ledger) if bytes.fromhex(run.task) in tasks for leaf in run.drawn}

@@ -13,7 +13,7 @@ from blockchain.private.drafts import Draft
 from blockchain.private.ledger import Ledger
 from blockchain.private.record_types import TrainingRun, UnlearningEvidence, UnlearningRequest
 from client_app.acting import ActingOrganization
-from client_app.affected_rounds import AffectedRoundsError, affected_rounds, trained_rounds
+from client_app.affected_rounds import AffectedRoundsError, affected_rounds, training_of
 from client_app.own_data import load_own_data
 from client_app.own_ledger import OwnLedger
 from client_app.own_record import OwnRecord
@@ -111,7 +111,7 @@ class Forgetting(ActingOrganization):
         if asked is None:
             raise CoordinatorError("it is not in our ledger: we did not ask for it")
         if asked.scope == "organization":
-            found = trained_rounds(ledger, self._settings.kept_rounds, task)
+            found = tuple(sorted(training_of(ledger, self._settings.kept_rounds, task)))
             return self._signed(identifier, task, found, asked.method)
         names = {
             entry.position: entry.id
