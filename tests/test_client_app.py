@@ -6,7 +6,7 @@ import traceback
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-import client_app.organization
+import client_app.local_training
 from blockchain.merkle import organization_id
 from client_app.app import OrganizationError, app
 from strategies import protocol
@@ -106,7 +106,7 @@ def test_a_failing_training_tells_the_coordinator_its_kind_and_not_a_word_of_a_r
     def quoting(base, records, *arguments, **more):
         raise ValueError(f"cannot tokenize {records[0].prompt!r}")
 
-    monkeypatch.setattr(client_app.organization, "train", quoting)
+    monkeypatch.setattr(client_app.local_training, "train", quoting)
     said = failure(protocol.TRAIN, coordinator.message(), context(settings))
     assert MARKER not in said
     assert "OrganizationError: ValueError; the organization's own errors.log says more" in said
