@@ -62,7 +62,7 @@ class TrainingAgain(ActingOrganization):
         with OwnLedger(self._settings, self.name, self._account, self._chain) as ledger:
             allowed = ledger.allowed(self._training_rows())
             share = self._share(request, reply, allowed)
-            difference = self._otherwise_decided(request, reply, ledger.ledger)
+            difference = self._otherwise_decided(request, share, ledger.ledger)
             if not (difference or share.declines):
                 difference = self._otherwise_drawn(request, share, ledger.ledger)
         digest = bytes(32)
@@ -107,7 +107,7 @@ class TrainingAgain(ActingOrganization):
         percent = 0 if reply.signed.declines else int(reply.metrics["effort"])
         return share_at(percent, drawn, request.rank, self._settings)
 
-    def _otherwise_decided(self, request: Request, reply: OwnReply, ledger: Ledger) -> str:
+    def _otherwise_decided(self, request: Request, share: Share, ledger: Ledger) -> str:
         """Have the agent decide again; in what it differs, empty where it does not."""
         settings = self._settings
         if settings.participation == "always" or settings.isolation:
@@ -125,9 +125,8 @@ class TrainingAgain(ActingOrganization):
             for _, one in effective(records)
             if isinstance(one, AgentDecision) and (one.task, one.round) == place
         ]
-        percent = 0 if reply.signed.declines else int(reply.metrics["effort"])
-        if [space.percent(action) for action in decided] != [percent]:
-            return f"its ledger holds no decision for the effort of {percent} %"
+        if [space.percent(action) for action in decided] != [share.percent]:
+            return f"its ledger holds no decision for the effort of {share.percent} %"
         return ""
 
     def _otherwise_drawn(self, request: Request, share: Share, ledger: Ledger) -> str:

@@ -22,13 +22,13 @@ from server_app.replay_settings import settings_of
 from server_app.roster import find_organizations
 from strategies import protocol
 from strategies.aggregation import AggregationState
-from strategies.origin import OriginRounds, kept_contributions, run_of_task
+from strategies.origin import OriginRounds, kept_contributions, run_of_task, sealed_state
 from strategies.protocol import ProtocolError
 from strategies.replay_order import ReplayOrder
-from strategies.replayable import REPLAYED, replayable_problem
+from strategies.replayable import REPLAYED, differences, replayable_problem
 from strategies.reply_errors import error_of
 from strategies.round_outcome import Entry, RoundOutcome
-from strategies.run_archive import ArchiveError, RunArchive, write_json
+from strategies.run_archive import RunArchive, write_json
 from strategies.run_chain import open_reading_chain
 from strategies.run_parts import agreed_rule
 from strategies.run_progress import differing_arrays
@@ -96,12 +96,7 @@ class _Replay:
             found["rounds"].append(self._round(outcome, nodes))
             self._write(found, "running")
         self._write(found, "finished")
-        wrong = [
-            f"round {one['round']}: {line}"
-            for one in found["rounds"]
-            for line in one["differences"]
-        ]
-        if wrong:
+        if wrong := differences(found):
             raise ReplayDiffersError(wrong[0])
 
     def _write(self, found: Mapping[str, Any], status: str) -> None:
@@ -112,14 +107,14 @@ class _Replay:
         state = self._state_before(outcome)
         adapter = arrays_from_adapter(self._rule.adapter(state))
         asked = [entry for entry in outcome.entries if entry.signature]
-        differences = list(self._of_organizations(outcome, asked, adapter, nodes))
-        differences += self._of_aggregate(outcome, state)
+        different = list(self._of_organizations(outcome, asked, adapter, nodes))
+        different += self._of_aggregate(outcome, state)
         return {
             "round": self._settings.logical_round(outcome.round),
             "trained": [entry.organization for entry in asked if entry.num_examples],
             "declined": [entry.organization for entry in asked if not entry.num_examples],
             "adapter": outcome.adapter.hex(),
-            "differences": differences,
+            "differences": different,
         }
 
     def _state_before(self, outcome: RoundOutcome) -> AggregationState:
@@ -127,11 +122,8 @@ class _Replay:
         before = outcome.parent_round
         if not before:
             return OriginRounds.of(self._settings, self._archive.home).state(self._rule)
-        arrays = self._archive.state(before)
-        if hash_arrays(arrays) != RoundOutcome.from_manifest(self._archive.manifest(before)).state:
-            folder = self._archive.round_folder(before)
-            raise ArchiveError(f"{folder}: the state is not the one the round ended with")
-        return self._rule.restore(arrays)
+        ended = RoundOutcome.from_manifest(self._archive.manifest(before))
+        return self._rule.restore(sealed_state(self._archive, ended))
 
     # Organizations
 

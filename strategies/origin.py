@@ -15,7 +15,7 @@ from strategies.lineage import Lineage
 from strategies.purge_record import purged_by
 from strategies.replies import Verdict
 from strategies.round_outcome import Entry, RoundOutcome
-from strategies.run_archive import ArchiveError, RunArchive, read_json
+from strategies.run_archive import AnyArrays, ArchiveError, RunArchive, read_json
 from strategies.settings import RunSettings
 from strategies.signed_update import Opening
 
@@ -80,12 +80,7 @@ class OriginRounds:
         if found is None:
             return rule.initial_state()
         archive, outcome = found
-        arrays = archive.state(outcome.round)
-        if hash_arrays(arrays) != outcome.state:
-            raise ArchiveError(
-                f"{archive.round_folder(outcome.round)}: the state is not the one the round ended "
-                "with; `foedus verify` says what else was altered"
-            )
+        arrays = sealed_state(archive, outcome)
         if self._without:
             return without_organization(rule, self.contributions(), *self._without)
         return rule.restore(arrays)
@@ -129,6 +124,23 @@ class OriginRounds:
             return None
         # One known from the chain alone did not arrive in time.
         return frozenset(entry.organization for entry in outcome.entries if entry.signature)
+
+
+def sealed_state(archive: RunArchive, outcome: RoundOutcome) -> AnyArrays:
+    """Return the rule's state that a sealed round ended with.
+
+    Raises
+    ------
+    ArchiveError
+        If it is not on disk, or another one.
+    """
+    arrays = archive.state(outcome.round)
+    if hash_arrays(arrays) != outcome.state:
+        raise ArchiveError(
+            f"{archive.round_folder(outcome.round)}: the state is not the one the round ended "
+            "with; `foedus verify` says what else was altered"
+        )
+    return arrays
 
 
 def kept_contributions(archive: RunArchive, number: int) -> list[Contribution]:

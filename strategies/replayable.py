@@ -1,6 +1,7 @@
 """Whether the rounds of a run can be made once more, and where it stands what came of that."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
@@ -30,3 +31,16 @@ def replayable_problem(archive: RunArchive, settings: RunSettings) -> str:
     if run.get("status") != "finished":
         return f"run {archive.name!r} is {run.get('status')}, expected it to be finished"
     return ""
+
+
+def differences(replayed: Mapping[str, Any]) -> list[str]:
+    """Return what came out otherwise, by round, of what the file says; nothing where all is alike.
+
+    Parameters
+    ----------
+    replayed : mapping
+        The file's content.
+    """
+    return [
+        f"round {one['round']}: {line}" for one in replayed["rounds"] for line in one["differences"]
+    ]

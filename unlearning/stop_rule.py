@@ -163,7 +163,9 @@ class StopRule:
         losses = self._forget_set.losses(model)
         self.tokens += self._forget_set.tokens
         forget_loss, hold_out_loss, excess = self._forget_set.mean(losses), None, None
-        if self._hold_out_set is not None and self._base is not None:
+        if self._hold_out_set is not None:
+            if self._base is None:
+                raise RuntimeError("a check before the untouched base was read: call read_base")
             hold_out_loss = self._hold_out_set.mean(self._hold_out_set.losses(model))
             self.tokens += self._hold_out_set.tokens
             excess = (self._base[0] - forget_loss) - (self._base[1] - hold_out_loss)

@@ -25,7 +25,7 @@ _END_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 #: Asking Flower starts a process: seconds between two times, and where the run seems to have ended.
 _ASK_SECONDS = 15.0
-_ASK_SECONDS_ENDED = 3.0
+_ASK_SECONDS_ENDED = 5.0
 #: Marks every process of a run, so that none outlives it.
 _OWNER_VARIABLE = "FOEDUS_SUPERLINK"
 _CONNECTION = "foedus"

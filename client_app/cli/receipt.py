@@ -115,9 +115,9 @@ def _replayed(home: Path, found: "Receipt") -> dict[str, Any]:
 
 def _difference(again: dict[str, Any]) -> str:
     """Return the first thing that came out otherwise, in words; empty where nothing did."""
-    found = [
-        f"round {one['round']}: {line}" for one in again["rounds"] for line in one["differences"]
-    ]
+    from strategies.replayable import differences
+
+    found = differences(again)
     if not found:
         return ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
