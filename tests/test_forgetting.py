@@ -149,12 +149,13 @@ def test_the_reference_is_the_adapter_as_received_at_every_step(
     assert two.losses == pytest.approx((one.losses[0], float(expected)), rel=1e-4)
 
 
+@pytest.mark.parametrize("part", [FFA, TrainedPart(train_a=True, train_b=True, rank=4)])
 def test_it_is_the_same_reference_whenever_it_is_read(
-    base: BaseModel, learned: LoraAdapter
+    base: BaseModel, learned: LoraAdapter, part: TrainedPart
 ) -> None:
     settings = replace(SETTINGS, beta=0.3, epochs=3)
     at_once, as_needed = (
-        run(base, learned, replace(settings, checked_records=count)) for count in (8, 1)
+        run(base, learned, replace(settings, checked_records=count), part=part) for count in (8, 1)
     )
     assert as_needed.reference_tokens > 0
     assert as_needed.losses == pytest.approx(at_once.losses, rel=1e-4)

@@ -178,7 +178,8 @@ def forget(
     tokens = 0
     with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
         with torch.no_grad():
-            received = factors.assemble()
+            # Copies: in the type it is trained in, what is assembled of A is A itself.
+            received = {n: (a.clone(), b.clone()) for n, (a, b) in factors.assemble().items()}
         if rule.needs_base:
             model.put({name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()})
             rule.read_base(model)
