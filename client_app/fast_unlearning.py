@@ -319,7 +319,6 @@ def _forgetting_settings(settings: RunSettings, retained: Sequence[Record]) -> F
         method=settings.forgetting_method,
         epochs=settings.forgetting_epochs,
         learning_rate=settings.forgetting_learning_rate,
-        batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
         max_tokens=settings.max_tokens,
         max_gradient_norm=settings.max_gradient_norm,

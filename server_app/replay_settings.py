@@ -128,7 +128,10 @@ def first_to_replace(archive: RunArchive, first: int) -> int:
     spans = settings_of(archive).kept_rounds.spans[::-1]
     for run in (archive, *(run_of_task(archive.home, span.task) for span in spans)):
         then = settings_of(run)
-        if not then.requests or first > then.kept_rounds.after + then.first_rounds.last:
+        if (
+            not then.requests
+            or first > then.kept_rounds.after + then.first_rounds.last_not_replayed
+        ):
             continue
         # What was deleted for its requests begins before the rounds that it kept, where it made
         # none again.
@@ -166,7 +169,7 @@ def forgetting(
         requests,
         gone,
         {
-            "rounds": standing.rounds + len(set(unlearners)) + standing.recovery_rounds,
+            "rounds": standing.rounds + len(set(unlearners)) + standing.recovery_after(bool(gone)),
             "unlearners": ",".join(sorted(set(unlearners))),
             "organizations": ",".join(there),
             "ranks": ",".join(f"{n}={r}" for n, r in standing.ranks_given.items() if n in there),

@@ -36,6 +36,14 @@ class FirstRounds:
             return 1
         return self.last_unlearning + self.recovery if self.unlearners else 0
 
+    @property
+    def last_not_replayed(self) -> int:
+        """The last round that no replay makes again by itself; 0 where there is none.
+
+        The state before the first one after the unlearning is deleted: it is what was unlearned.
+        """
+        return max(self.last, self.last_unlearning + 1) if self.unlearners else self.last
+
     def asked_in(self, round_number: int) -> frozenset[str] | None:
         """Return who alone is asked in a round of the run; ``None`` where everybody is."""
         if self.leaving and round_number == 1:

@@ -87,13 +87,19 @@ class RunSettings(BaseModel):
         "of them than of rows never trained on.",
     )
     forgetting_learning_rate: float = Field(
-        1e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
+        2e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
     )
     recovery_rounds: int = Field(
-        2, ge=0, le=100, description="Rounds after it in which the organizations train on."
+        3,
+        ge=0,
+        le=100,
+        description="Rounds in which the others train on after an organization has left that way.",
+    )
+    record_recovery_rounds: int = Field(
+        0, ge=0, le=100, description="The same after records were forgotten that way."
     )
     recovery_projection: bool = Field(
-        True,
+        False,
         description="Whether each removes from its update in those what would undo the unlearning.",
     )
 
@@ -391,7 +397,11 @@ class RunSettings(BaseModel):
         """What the run's own first rounds are for, where it keeps all of another's."""
         names = [name.strip() for name in self.unlearners.split(",") if name.strip()]
         leaving = self.isolation and bool(self.leavers)
-        return FirstRounds(tuple(names), self.recovery_rounds, leaving)
+        return FirstRounds(tuple(names), self.recovery_after(bool(self.leavers)), leaving)
+
+    def recovery_after(self, left: bool) -> int:
+        """Return how many rounds of recovery follow, where somebody left and where nobody did."""
+        return self.recovery_rounds if left else self.record_recovery_rounds
 
     @property
     def leaver_names(self) -> list[str]:

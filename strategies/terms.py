@@ -39,6 +39,7 @@ _WHERE_GIVEN = frozenset(
         "forgetting-epochs",
         "forgetting-learning-rate",
         "recovery-rounds",
+        "record-recovery-rounds",
         "recovery-projection",
         "isolation",
     }

@@ -74,9 +74,10 @@ AGREED = {
     "effort-levels": "10,20,30",
     "forgetting-method": "simnpo",
     "forgetting-epochs": 11,
-    "forgetting-learning-rate": 0.002,
-    "recovery-rounds": 3,
-    "recovery-projection": False,
+    "forgetting-learning-rate": 0.003,
+    "recovery-rounds": 4,
+    "record-recovery-rounds": 1,
+    "recovery-projection": True,
     "isolation": True,
 }
 
@@ -107,7 +108,11 @@ def test_every_setting_is_either_agreed_or_local():
 
 
 def test_terms_that_say_nothing_of_unlearning_are_what_they_were_before_it_was_there():
-    assert not {key for key in terms() if key.startswith(("forgetting-", "recovery-", "unlearn"))}
+    assert not {
+        key
+        for key in terms()
+        if key.startswith(("forgetting-", "recovery-", "record-rec", "unlearn"))
+    }
 
 
 def test_two_runs_and_two_models_are_two_tasks():

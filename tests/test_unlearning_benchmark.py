@@ -102,7 +102,7 @@ def cell(model: str, case: str = "records-10", **others: Any) -> Cell:
     return Cell(model, case, **{**values, "variant": variant, **others})
 
 
-QUICK = Variant(recovery_rounds=1, epochs=1, stop_rows=0)
+QUICK = Variant(projection=True, recovery_rounds=1, epochs=1, stop_rows=0)
 
 
 # What is forgotten
@@ -459,7 +459,7 @@ def test_cells_of_other_settings_lie_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_variant_says_how_it_differs_from_the_defaults() -> None:
-    assert Variant().label == "npo+projection"
+    assert Variant().label == "npo"
     assert replace(QUICK, projection=False).label == "npo+recovery=1+epochs=1+stop-rows=0"
     assert cell("fast").name.startswith("completion/42/records-10/east/0/fast npo")
 

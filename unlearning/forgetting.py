@@ -6,7 +6,7 @@ the records.
 
 import heapq
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from llm.base_model import BaseModel
 from llm.factors import Arrays
 from llm.keyed_hash import keyed_hash
 from llm.records import Record
-from llm.tokenization import EncodedRecord, by_length, encode
+from llm.tokenization import EncodedRecord, encode
 from llm.trained_factors import TrainedFactors, TrainedPart
 from llm.training import StepProgress
 from llm.training_steps import (
@@ -56,26 +56,24 @@ class ForgettingResult:
     stopped : {"reached", "epochs"}
         Why it ended: the stop rule held, or the last epoch was over and it did not.
     steps : int
-        Optimizer steps.
+        Optimizer steps, one a pass over what is remembered.
     records : int
         Records forgotten.
     truncated : int
         How many of them were cut to ``max_tokens``.
     tokens : int
         Tokens read forwards and backwards, of records to forget and to keep, without padding.
-    reference_tokens : int
-        Tokens read forwards for the reference: of each record that a step pushed, but for those
-        that the first check had read, once.
-    check_tokens : int
-        Tokens read forwards for the checks, and once of the untouched base.
+    read_tokens : int
+        Tokens read forwards alone: for the checks, of what they leave out before each step, and
+        once of the untouched base.
     losses : tuple of float
         The method's loss at each step, nats.
     gradient_norms : tuple of float
         Norm of each step's gradient before clipping.
     checks : tuple of Check
-        Before the first step, then every ``check_every`` steps where there is a hold-out set, and
-        after the last step; where the rule was met in between, those on the way back, the last of
-        which is where it ended.
+        Before the first step, then after every one where there is a hold-out set, and after the
+        last step; where the rule was met in between, those on the way back, the last of which is
+        where it ended.
     seconds : float
         Wall time.
     threads : int
@@ -88,8 +86,7 @@ class ForgettingResult:
     records: int
     truncated: int
     tokens: int
-    reference_tokens: int
-    check_tokens: int
+    read_tokens: int
     losses: tuple[float, ...]
     gradient_norms: tuple[float, ...]
     checks: tuple[Check, ...]
@@ -111,12 +108,13 @@ def forget(
 ) -> ForgettingResult:
     """Unlearn records in a part of an adapter.
 
-    It stops at the first check at which the records' mean loss has fallen no further from the
-    untouched base's than the hold-out set's has (:mod:`unlearning.stop_rule`), and goes back on
-    the straight way from the check before to where that is just so. A model that never saw them
-    would have gained about as much on both; pushing on would mark them as forgotten. The order of
-    the records, and which ones are kept beside them, come from keyed hashes of the seed. On one
-    machine and number of threads equal inputs give equal bits.
+    Each step takes all records that are still remembered: whose loss lies below that of unseen
+    rows as hard (:mod:`unlearning.stop_rule`). So none is pushed on once it is forgotten, and all
+    are pushed alike: over a part of them at a time the first would be marked as forgotten and the
+    last be known as before, at the same mean. It stops at the first check at which that holds of
+    their mean, and goes back on the straight way from the check before to where it just does. Which
+    records are kept beside them comes from keyed hashes of the seed. On one machine and number of
+    threads equal inputs give equal bits.
 
     Parameters
     ----------
@@ -129,12 +127,12 @@ def forget(
     forget_set : sequence of Record
         What to forget; the order does not matter.
     retain_set : sequence of Record
-        What to keep; the order does not matter. As many as there are records to forget are drawn
-        for each step. May be empty where the method needs none.
+        What to keep; the order does not matter. As many as a step pushes are drawn for it. May be
+        empty where the method needs none.
     settings : ForgettingSettings
         How.
     seed : int
-        Another one gives another order and another draw.
+        Another one gives another draw of what is kept.
     hold_out_set : sequence of Record, optional
         The organization's records of the same kind that nobody trained on, for the stop rule;
         without them all epochs are done.
@@ -158,58 +156,37 @@ def forget(
     method = _method(settings)
     hold_out = hold_out_set or ()
     _check_sets(method, forget=forget_set, retain=retain_set, hold_out=hold_out)
-    encoded = encode(forget_set, base.tokenizer, max_tokens=settings.max_tokens)
+    encoded = _by_length(encode(forget_set, base.tokenizer, max_tokens=settings.max_tokens))
     factors = TrainedFactors(adapter, part, base.compute_dtype, base.device)
     optimizer = optimizer_of(factors, settings.learning_rate)
-    batches = [
-        batch
-        for epoch in range(settings.epochs)
-        for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
-    ]
-    never_seen = (
-        MeasuredRows(encode(hold_out, base.tokenizer, max_tokens=settings.max_tokens), base)
-        if hold_out
-        else None
-    )
-    looked_at = _smallest(encoded, settings.checked_records, seed, "check")
-    rule = StopRule(MeasuredRows(looked_at, base), never_seen, every=settings.check_every)
+    rule = _rule(base, encoded, hold_out, settings, seed)
     losses: list[float] = []
     norms: list[float] = []
     tokens = 0
     with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
-        with torch.no_grad():
-            # Copies: in the type it is trained in, what is assembled of A is A itself.
-            received = {n: (a.clone(), b.clone()) for n, (a, b) in factors.assemble().items()}
-        if rule.needs_base:
-            model.put({name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()})
-            rule.read_base(model)
-        model.put(received)
-        reference = _Reference(base, model, received, rule.check(model, step=0))
+        remembered = _Remembered(model, factors, encoded, rule)
+        rule.check(model, step=0)
         checked = factors.values()
-        for step, to_push in enumerate(batches, start=1):
+        for step in range(1, settings.epochs + 1):
             if rule.reached:
                 break
-            kept = _drawn(retain_set, len(to_push), seed, step) if method.needs_retain else []
+            pushed = remembered.records(references=method.needs_reference)
+            kept = _smallest(retain_set, len(pushed), seed, step) if method.needs_retain else []
             batch = ForgettingBatch(
-                forget=to_push,
-                retain=sorted(
-                    encode(kept, base.tokenizer, max_tokens=settings.max_tokens),
-                    key=lambda record: (record.tokens, record.id),
-                ),
-                reference=(
-                    reference.losses(to_push) if method.needs_reference else [0.0] * len(to_push)
-                ),
+                forget=pushed,
+                retain=_by_length(encode(kept, base.tokenizer, max_tokens=settings.max_tokens)),
+                reference=[remembered.reference.get(record.id, 0.0) for record in pushed],
             )
             optimizer.zero_grad()
             loss = add_gradients(model, base, factors, method, batch, settings)
             norm = factors.gradient_norm()
-            check_step(step, len(batches), loss, norm)
+            check_step(step, settings.epochs, loss, norm)
             clip_gradients(factors, norm, settings.max_gradient_norm)
             optimizer.step()
             losses.append(loss)
             norms.append(norm)
             tokens += batch.tokens
-            if rule.is_due(step, len(batches)):
+            if rule.has_hold_out or step == settings.epochs:
                 with torch.no_grad():
                     model.put(factors.assemble())
                     rule.check(model, step)
@@ -217,7 +194,7 @@ def forget(
                         _meet(model, factors, rule, checked)
                 checked = factors.values()
             if progress is not None:
-                progress(step, len(batches), loss)
+                progress(step, settings.epochs, loss)
     update = factors.update()
     if losses:
         check_update(update)
@@ -228,8 +205,7 @@ def forget(
         records=len(encoded),
         truncated=sum(record.truncated for record in encoded),
         tokens=tokens,
-        reference_tokens=reference.tokens,
-        check_tokens=rule.tokens,
+        read_tokens=rule.tokens,
         losses=tuple(losses),
         gradient_norms=tuple(norms),
         checks=tuple(rule.checks),
@@ -238,33 +214,64 @@ def forget(
     )
 
 
-class _Reference:
-    """Losses of records under the adapter as received, read when they are first needed.
-
-    Where a few steps are enough, most records of a large set are never looked at.
-    """
+class _Remembered:
+    """Which records a step pushes, and all records' losses under the adapter as received."""
 
     def __init__(
         self,
-        base: BaseModel,
         model: AdaptedModel,
-        received: dict[str, tuple[torch.Tensor, torch.Tensor]],
-        known: Mapping[str, float],
+        factors: TrainedFactors,
+        records: Sequence[EncodedRecord],
+        rule: StopRule,
     ) -> None:
-        self._base, self._model, self._received = base, model, received
-        self._known = dict(known)
-        #: Tokens read.
-        self.tokens = 0
+        with torch.no_grad():
+            # Copies: in the type it is trained in, what is assembled of A is A itself.
+            received = {n: (a.clone(), b.clone()) for n, (a, b) in factors.assemble().items()}
+        self._received = received
+        self._base = {name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()}
+        self._model, self._records, self._rule = model, records, rule
+        #: Nats, by id; empty before the first step, and where nobody asks for them.
+        self.reference: Mapping[str, float] = {}
+        self._under_base(rule.read_base)
 
-    def losses(self, records: Sequence[EncodedRecord]) -> list[float]:
-        """Return each record's loss, nats; the received adapter is left on the model."""
-        unknown = [record for record in records if record.id not in self._known]
-        if unknown:
+    def records(self, *, references: bool) -> list[EncodedRecord]:
+        """Return what the next step pushes: everything, where there is no hold-out set."""
+        first = not self.reference
+        if first:
+            self._under_base(self._rule.read_base_of_others)
+        if not self._rule.has_hold_out:
+            if first and references:
+                self.reference = self._rule.losses(self._model).losses
+            return list(self._records)
+        known = self._rule.losses(self._model)
+        if first:
+            self.reference = known.losses
+        remembered = self._rule.remembered(known)
+        return [record for record in self._records if record.id in remembered]
+
+    def _under_base(self, read: Callable[[AdaptedModel], None]) -> None:
+        if self._rule.has_hold_out:
+            self._model.put(self._base)
+            read(self._model)
             self._model.put(self._received)
-            rows = MeasuredRows(unknown, self._base)
-            self._known |= rows.losses(self._model)
-            self.tokens += rows.tokens
-        return [self._known[record.id] for record in records]
+
+
+def _rule(
+    base: BaseModel,
+    encoded: Sequence[EncodedRecord],
+    hold_out: Sequence[Record],
+    settings: ForgettingSettings,
+    seed: int,
+) -> StopRule:
+    looked_at = _smallest(encoded, settings.checked_records, seed, "check")
+    names = {record.id for record in looked_at}
+    others = [record for record in encoded if record.id not in names]
+    never_seen = encode(hold_out, base.tokenizer, max_tokens=settings.max_tokens)
+    return StopRule(
+        MeasuredRows(looked_at, base),
+        MeasuredRows(others, base) if others else None,
+        MeasuredRows(never_seen, base) if never_seen else None,
+    )
 
 
 def _meet(
@@ -322,9 +329,9 @@ def _check_sets(method: UnlearningMethod, **sets: Sequence[Record]) -> None:
             set_of[record.id] = name
 
 
-def _drawn(records: Sequence[Record], count: int, seed: int, step: int) -> list[Record]:
-    """Return the records to keep beside those that a step pushes."""
-    return _smallest(records, count, seed, step)
+def _by_length(records: Sequence[EncodedRecord]) -> list[EncodedRecord]:
+    """Return records in an order in which neighbours are of like length."""
+    return sorted(records, key=lambda record: (record.tokens, record.id))
 
 
 def _smallest(

@@ -17,11 +17,9 @@ class ForgettingSettings:
     method : {"npo", "grad-diff", "simnpo", "grad-ascent"}
         The loss (:mod:`unlearning.methods`).
     epochs : int
-        Most passes over the records to forget.
+        Most passes over the records to forget, each one optimizer step.
     learning_rate : float
         Step size of AdamW (no weight decay), the same at every step.
-    batch_size : int
-        Records to forget an optimizer step; as many to keep come with them.
     max_tokens : int
         Longest record, as in the training that is undone; a longer one's prompt loses its
         beginning.
@@ -37,8 +35,6 @@ class ForgettingSettings:
         Weight of the records to keep; 0 leaves them out.
     max_gradient_norm : float
         Gradients longer than this are shortened to it.
-    check_every : int
-        Steps between two looks at the stop rule.
     checked_records : int
         Records to forget that a look reads, at most: those of a larger set are drawn once.
     threads : int, optional
@@ -48,8 +44,7 @@ class ForgettingSettings:
 
     method: Literal["npo", "grad-diff", "simnpo", "grad-ascent"] = "npo"
     epochs: Annotated[int, Field(ge=1, le=1000)] = 10
-    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-3
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 2e-3
     max_tokens: Annotated[int, Field(ge=2)] = 512
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -57,6 +52,5 @@ class ForgettingSettings:
     gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     retain_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     max_gradient_norm: _Positive = 1.0
-    check_every: Annotated[int, Field(ge=1)] = 1
     checked_records: Annotated[int, Field(ge=1)] = 32
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

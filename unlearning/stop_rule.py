@@ -1,9 +1,9 @@
-"""When to stop unlearning: once the model gains no more on the records than on any it never saw.
+"""When to stop unlearning: once the records are no likelier than unseen ones of their kind.
 
-Texts are not equally hard, and a request may be about a handful. So losses are counted from the
-untouched base's on the same rows: it saw none of them. By how much more than unseen rows' the
-records' loss has fallen from there is what is remembered of them; each text's own difficulty
-cancels.
+A model that never saw the records gains on them what it gains on any other row of the kind, and
+how much that is depends on how hard the row is. So the untouched base, which saw none of them,
+tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
+remembered of a record is by how much its loss lies below that.
 """
 
 import math
@@ -43,10 +43,10 @@ class Check:
     forget_loss : float
         Mean loss of the records to forget, nats a completion token.
     hold_out_loss : float or None
-        The same of the hold-out set under the same adapter; None without one.
+        The same of the hold-out set under the same adapter; None where it was not read.
     excess : float or None
-        By how much further the records' loss has fallen from the untouched base's than the
-        hold-out set's has, nats a completion token; None without one.
+        By how much the records' loss lies below that of unseen rows as hard, mean, nats a
+        completion token; None without a hold-out set.
     share : float
         Where between the check before and that step it is, from 0 to 1.
     """
@@ -61,6 +61,79 @@ class Check:
     def reached(self) -> bool:
         """Whether no more is remembered of the records than of those never trained on."""
         return self.excess is not None and self.excess <= CLOSE
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Some rows' losses under one model.
+
+    Parameters
+    ----------
+    losses : mapping of str to float
+        Each row's summed completion loss by its id, nats.
+    targets : mapping of str to int
+        Tokens of each of those completions.
+    """
+
+    losses: Mapping[str, float]
+    targets: Mapping[str, int]
+
+    @property
+    def mean(self) -> float:
+        """Mean loss a completion token, nats."""
+        return math.fsum(self.losses.values()) / sum(self.targets.values())
+
+    def a_token(self, name: str) -> float:
+        """Return a row's mean loss a completion token, nats."""
+        return self.losses[name] / self.targets[name]
+
+    def __or__(self, other: "Readings") -> "Readings":
+        return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a model's loss on a row that it never saw would be, judged by the base's on that row.
+
+    The line ``loss = mean + slope (base - base_mean)`` through hold-out rows, by least squares,
+    each row weighted by its tokens; the slope from 0 to 1. At 1 losses are compared by how far they
+    have fallen from the base's, at 0 as they are. Calibrating a membership test by another model's
+    loss is Watson et al., "On the Importance of Difficulty Calibration in Membership Inference
+    Attacks", arXiv 2111.08440.
+
+    Parameters
+    ----------
+    mean, base_mean : float
+        Mean losses of the hold-out rows under the model and under the base, nats a token.
+    slope : float
+        See above.
+    """
+
+    mean: float
+    base_mean: float
+    slope: float
+
+    @classmethod
+    def fitted(cls, hold_out: Readings, base: Readings) -> "Unseen":
+        """Fit the line to hold-out rows as the model and as the base read them."""
+        mean, base_mean = hold_out.mean, base.mean
+        products = squares = 0.0
+        for name, weight in sorted(hold_out.targets.items()):
+            harder = base.a_token(name) - base_mean
+            products += weight * harder * (hold_out.a_token(name) - mean)
+            squares += weight * harder * harder
+        # Of one row, or rows all as hard, nothing is learned: then what counts is the fall.
+        slope = min(1.0, max(0.0, products / squares)) if squares > 0 else 1.0
+        return cls(mean, base_mean, slope)
+
+    def excesses(self, records: Readings, base: Readings) -> dict[str, float]:
+        """Return by how much each record's loss lies below, nats a completion token."""
+        return {
+            name: self.mean
+            + self.slope * (base.a_token(name) - self.base_mean)
+            - records.a_token(name)
+            for name in records.losses
+        }
 
 
 class MeasuredRows:
@@ -81,46 +154,49 @@ class MeasuredRows:
             rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
         )
         padding = padding_token(base.tokenizer)
-        self._ids = [record.id for record in ranked]
         self._batches = [collate(piece, padding=padding, device=base.device) for piece in pieces]
-        self._targets = sum(len(row.targets) for row in rows)
+        self._targets = {
+            record.id: len(row.targets) for record, row in zip(ranked, rows, strict=True)
+        }
         #: Tokens read each time, without padding.
         self.tokens = sum(len(row.tokens) for row in rows)
 
     @torch.no_grad()
-    def losses(self, model: AdaptedModel) -> dict[str, float]:
-        """Return each record's summed completion loss by its id, nats."""
+    def read(self, model: AdaptedModel) -> Readings:
+        """Return each record's loss under a model."""
         values = [loss for batch in self._batches for loss in model.row_losses(batch).tolist()]
-        return dict(zip(self._ids, values, strict=True))
-
-    def mean(self, losses: Mapping[str, float]) -> float:
-        """Return what :meth:`losses` gave as the mean a completion token, nats."""
-        return math.fsum(losses.values()) / self._targets
+        return Readings(dict(zip(self._targets, values, strict=True)), self._targets)
 
 
 class StopRule:
-    """The checks done so far, and when the next one is due.
+    """What is remembered of records, read as the unlearning goes on, and the checks done so far.
 
     Parameters
     ----------
-    forget_set : MeasuredRows
-        What is to be forgotten.
+    looked_at : MeasuredRows
+        Records to be forgotten that every check reads.
+    others : MeasuredRows or None
+        The other ones, which are read before a step alone.
     hold_out_set : MeasuredRows or None
-        What nobody trained on; without it nothing but the last step ends the unlearning.
-    every : int
-        Steps between two checks.
+        What nobody trained on; without it nothing but the last step ends the unlearning, and
+        every step pushes all records.
     """
 
     def __init__(
-        self, forget_set: MeasuredRows, hold_out_set: MeasuredRows | None, *, every: int
+        self,
+        looked_at: MeasuredRows,
+        others: MeasuredRows | None,
+        hold_out_set: MeasuredRows | None,
     ) -> None:
-        self._forget_set = forget_set
+        self._looked_at = looked_at
+        self._others = others
         self._hold_out_set = hold_out_set
-        self._every = every
-        #: Mean losses of both under the untouched base.
-        self._base: tuple[float, float] | None = None
+        self._base: tuple[Readings, Readings] | None = None
+        self._base_of_others: Readings | None = None
+        self._seen: Readings | None = None
+        self._unseen: Unseen | None = None
         self.checks: list[Check] = []
-        #: Tokens read by all checks, and of the base.
+        #: Tokens read.
         self.tokens = 0
 
     @property
@@ -128,25 +204,26 @@ class StopRule:
         """Whether the last check met the rule."""
         return bool(self.checks) and self.checks[-1].reached
 
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether to check after a step of so many; without a hold-out set only after the last."""
-        return step == steps or (self._hold_out_set is not None and step % self._every == 0)
-
     @property
-    def needs_base(self) -> bool:
-        """Whether checks compare with the untouched base: :meth:`read_base` comes first."""
+    def has_hold_out(self) -> bool:
+        """Whether there is anything to compare with: then the base has to be read first."""
         return self._hold_out_set is not None
 
     def read_base(self, model: AdaptedModel) -> None:
-        """Look at the untouched base, which the model has to be for now."""
+        """Look at what checks read under the untouched base, which the model has to be for now."""
         if self._hold_out_set is not None:
-            sets = (self._forget_set, self._hold_out_set)
-            forget_loss, hold_out_loss = (one.mean(one.losses(model)) for one in sets)
-            self._base = forget_loss, hold_out_loss
-            self.tokens += sum(one.tokens for one in sets)
+            self._base = self._read(self._looked_at, model), self._read(self._hold_out_set, model)
 
-    def check(self, model: AdaptedModel, step: int, share: float = 1.0) -> dict[str, float]:
-        """Look at the model as it is, and return each forgotten record's loss by its id, nats.
+    def read_base_of_others(self, model: AdaptedModel) -> None:
+        """Look at the records that checks do not read, under the base: before the first step."""
+        if self._others is not None:
+            self._base_of_others = self._read(self._others, model)
+
+    def check(self, model: AdaptedModel, step: int, share: float = 1.0) -> None:
+        """Look at the model as it is.
+
+        The hold-out set is read again only where the rule would be met by what it was when it was
+        last read: unlearning drags it along, so that this comes no later.
 
         Parameters
         ----------
@@ -160,20 +237,55 @@ class StopRule:
         TrainingError
             If the records' mean loss is no number.
         """
-        losses = self._forget_set.losses(model)
-        self.tokens += self._forget_set.tokens
-        forget_loss, hold_out_loss, excess = self._forget_set.mean(losses), None, None
+        seen = self._seen = self._read(self._looked_at, model)
+        if not math.isfinite(seen.mean):
+            raise TrainingError(
+                f"after {step} steps the records' loss is {seen.mean}; expected "
+                "a finite number (lower the learning rate, or check the received adapter)"
+            )
+        hold_out_loss, excess = None, None
         if self._hold_out_set is not None:
             if self._base is None:
                 raise RuntimeError("a check before the untouched base was read: call read_base")
-            hold_out_loss = self._hold_out_set.mean(self._hold_out_set.losses(model))
-            self.tokens += self._hold_out_set.tokens
-            excess = (self._base[0] - forget_loss) - (self._base[1] - hold_out_loss)
-        check = Check(step, forget_loss, hold_out_loss, excess, share)
-        if not math.isfinite(check.forget_loss):
-            raise TrainingError(
-                f"after {step} steps the records' loss is {check.forget_loss}; expected "
-                "a finite number (lower the learning rate, or check the received adapter)"
-            )
-        self.checks.append(check)
-        return losses
+            of_records, of_hold_out = self._base
+            if self._unseen is None or self._mean_excess(self._unseen, seen, of_records) <= CLOSE:
+                read = self._read(self._hold_out_set, model)
+                self._unseen, hold_out_loss = Unseen.fitted(read, of_hold_out), read.mean
+            excess = self._mean_excess(self._unseen, seen, of_records)
+        self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
+
+    def losses(self, model: AdaptedModel) -> Readings:
+        """Return all records' losses under the model, which the last check looked at."""
+        if self._seen is None:
+            raise RuntimeError("before the first check nothing is known of the records")
+        if self._others is None:
+            return self._seen
+        return self._seen | self._read(self._others, model)
+
+    def remembered(self, losses: Readings) -> frozenset[str]:
+        """Return the records whose loss lies below that of unseen rows as hard.
+
+        Parameters
+        ----------
+        losses : Readings
+            As :meth:`losses` gave them.
+        """
+        if self._base is None or self._unseen is None:
+            return frozenset(losses.losses)
+        base = self._base[0]
+        if self._base_of_others is not None:
+            base = base | self._base_of_others
+        excesses = self._unseen.excesses(losses, base)
+        return frozenset(name for name, excess in excesses.items() if excess > 0)
+
+    @staticmethod
+    def _mean_excess(unseen: Unseen, records: Readings, base: Readings) -> float:
+        weighted = (
+            records.targets[name] * excess
+            for name, excess in unseen.excesses(records, base).items()
+        )
+        return math.fsum(weighted) / sum(records.targets.values())
+
+    def _read(self, rows: MeasuredRows, model: AdaptedModel) -> Readings:
+        self.tokens += rows.tokens
+        return rows.read(model)

@@ -195,7 +195,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", nargs="+", choices=FORMS, default=["completion"])
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
-        "--projection", nargs="+", type=_yes_or_no, default=[True, False], help="yes, no or both"
+        "--projection", nargs="+", type=_yes_or_no, default=[False], help="yes, no or both"
     )
     parser.add_argument("--recovery-rounds", type=int, default=usual["recovery_rounds"])
     parser.add_argument("--unlearning-epochs", type=int, default=usual["epochs"])

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from strategies.settings import RunSettings
+
 CASES: Final = ("records-1", "records-10", "withdrawal", "sequence", "together")
 #: ``isolated-all`` is the positive control of ``isolated``: nobody was dropped.
 MODELS: Final = ("trained", "retrained", "exact", "fast", "isolated", "isolated-all")
@@ -20,8 +22,8 @@ class Variant:
         The loss.
     projection : bool
         Whether what opposes the unlearning is taken out of the updates of recovery rounds.
-    recovery_rounds : int
-        Rounds of ordinary training after the unlearning.
+    recovery_rounds : int, optional
+        Rounds of ordinary training after the unlearning; as in a run where absent.
     epochs : int
         Most passes over the records to forget.
     learning_rate : float
@@ -31,11 +33,17 @@ class Variant:
     """
 
     method: str = "npo"
-    projection: bool = True
-    recovery_rounds: int = 2
+    projection: bool = False
+    recovery_rounds: int | None = None
     epochs: int = 10
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     stop_rows: int = 32
+
+    def recovery(self, run: RunSettings, *, withdrawn: bool) -> int:
+        """Return how many rounds of recovery follow a request."""
+        return (
+            run.recovery_after(withdrawn) if self.recovery_rounds is None else self.recovery_rounds
+        )
 
     @property
     def label(self) -> str:
@@ -47,7 +55,11 @@ class Variant:
             "rate": (self.learning_rate, default.learning_rate),
             "stop-rows": (self.stop_rows, default.stop_rows),
         }
-        changed = [f"{name}={mine:g}" for name, (mine, usual) in others.items() if mine != usual]
+        changed = [
+            f"{name}={mine:g}"
+            for name, (mine, usual) in others.items()
+            if mine is not None and mine != usual
+        ]
         return "+".join([self.method, *(["projection"] if self.projection else []), *changed])
 
 

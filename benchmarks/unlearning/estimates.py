@@ -84,7 +84,8 @@ class Estimates:
                 pass_over = sum(forgotten) + round(kept * len(forgotten))
                 tokens += cell.variant.epochs * pass_over
                 number += 1
-            last = number + cell.variant.recovery_rounds - 1
+            rounds = cell.variant.recovery(self.setting.run, withdrawn=request.withdrawn)
+            last = number + rounds - 1
             tokens += self._of_rounds(number, last, gone)
             number = last + 1
         return tokens

@@ -73,7 +73,8 @@ def unlearned(
         tell(f"{name} unlearned: {result.steps} steps, {result.stopped}, {result.seconds:.0f} s")
         number += 1
     direction = federation.moved(state, start.before) if variant.projection else None
-    for recovery in range(number, number + variant.recovery_rounds):
+    rounds = variant.recovery(federation.setting.run, withdrawn=request.withdrawn)
+    for recovery in range(number, number + rounds):
         done = federation.round(recovery, state, start.gone, unlearning=direction)
         state = states[recovery] = done.state
         costs.append(done.cost)
@@ -96,7 +97,6 @@ def _forgotten(
         method=variant.method,  # type: ignore[arg-type]
         epochs=variant.epochs,
         learning_rate=variant.learning_rate,
-        batch_size=run.batch_size,
         max_tokens=run.max_tokens,
         micro_batch_size=run.micro_batch_size,
         max_gradient_norm=run.max_gradient_norm,
@@ -148,7 +148,7 @@ def never_seen(
 def _cost(result: ForgettingResult) -> Cost:
     return Cost(
         trained_tokens=result.tokens,
-        read_tokens=result.reference_tokens + result.check_tokens,
+        read_tokens=result.read_tokens,
         seconds=result.seconds,
         travelled_bytes=2 * size_of(result.arrays),
     )
@@ -160,7 +160,7 @@ def _details(result: ForgettingResult) -> dict[str, Any]:
         "steps": result.steps,
         "records": result.records,
         "tokens": result.tokens,
-        "read_tokens": result.reference_tokens + result.check_tokens,
+        "read_tokens": result.read_tokens,
         "seconds": round(result.seconds, 2),
         "checks": [asdict(check) for check in result.checks],
     }

@@ -1,0 +1,77 @@
+"""What a model would make of a row that it never saw, and what is remembered of one that it did."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unlearning.stop_rule import Readings, Unseen
+
+#: Mean losses a token and tokens of rows under the base.
+ROWS = st.lists(
+    st.tuples(st.floats(1.0, 9.0), st.integers(1, 40)), min_size=1, max_size=12, unique=True
+)
+
+
+def readings(rows: list[tuple[float, int]]) -> Readings:
+    """Rows of a mean loss a token and so many tokens."""
+    return Readings(
+        {f"row-{k}": loss * tokens for k, (loss, tokens) in enumerate(rows)},
+        {f"row-{k}": tokens for k, (_, tokens) in enumerate(rows)},
+    )
+
+
+def mean_excess(unseen: Unseen, rows: Readings, base: Readings) -> float:
+    excesses = unseen.excesses(rows, base)
+    return sum(rows.targets[n] * x for n, x in excesses.items()) / sum(rows.targets.values())
+
+
+def test_the_line_is_that_of_least_squares_with_rows_weighted_by_their_tokens() -> None:
+    base, hold_out = (
+        readings([(4.0, 10), (6.0, 20), (8.0, 10)]),
+        readings([(3, 10), (4, 20), (6, 10)]),
+    )
+    unseen = Unseen.fitted(hold_out, base)
+    # Means 6 and 4.25; 10 (-2)(-1.25) + 10 (2)(1.75) = 60 over 10 * 4 + 10 * 4 = 80.
+    assert (unseen.base_mean, unseen.mean, unseen.slope) == (6.0, 4.25, 0.75)
+    excesses = unseen.excesses(readings([(3.5, 5)]), readings([(7.0, 5)]))
+    assert excesses == {"row-0": pytest.approx(4.25 + 0.75 - 3.5)}
+
+
+@given(ROWS, st.floats(0.0, 1.0), st.floats(-0.5, 2.0))
+def test_a_model_on_a_line_remembers_nothing_of_any_row_on_it(
+    rows: list[tuple[float, int]], slope: float, offset: float
+) -> None:
+    def seen(some: list[tuple[float, int]]) -> Readings:
+        return readings([(offset + slope * loss, tokens) for loss, tokens in some])
+
+    unseen = Unseen.fitted(seen(rows), readings(rows))
+    assert mean_excess(unseen, seen(rows), readings(rows)) == pytest.approx(0, abs=1e-6)
+    if len({loss for loss, _ in rows}) > 1 and max(rows)[0] - min(rows)[0] > 0.1:
+        others = [(2.5, 7), (8.5, 3)]
+        excesses = unseen.excesses(seen(others), readings(others))
+        assert list(excesses.values()) == pytest.approx([0, 0], abs=1e-4)
+
+
+@given(ROWS, ROWS)
+def test_of_the_hold_out_rows_themselves_nothing_is_remembered_on_the_whole(
+    rows: list[tuple[float, int]], losses: list[tuple[float, int]]
+) -> None:
+    count = min(len(rows), len(losses))
+    base = readings(rows[:count])
+    hold_out = readings([(losses[k][0], rows[k][1]) for k in range(count)])
+    unseen = Unseen.fitted(hold_out, base)
+    assert 0 <= unseen.slope <= 1
+    assert mean_excess(unseen, hold_out, base) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[(5.0, 10)], [(5.0, 10), (5.0, 3)]])
+def test_of_rows_all_as_hard_the_fall_from_the_base_is_compared(
+    rows: list[tuple[float, int]],
+) -> None:
+    fallen = readings([(loss - 0.7, tokens) for loss, tokens in rows])
+    unseen = Unseen.fitted(fallen, readings(rows))
+    assert unseen.slope == 1.0
+    hard, easy = unseen.excesses(
+        readings([(8.0, 4), (1.0, 4)]), readings([(9.0, 4), (2.0, 4)])
+    ).values()
+    assert (hard, easy) == (pytest.approx(0.3), pytest.approx(0.3))
