@@ -125,6 +125,7 @@ def _cells(options: argparse.Namespace) -> Iterator[Cell]:
             options.unlearning_epochs,
             options.unlearning_rate,
             options.stop_rows,
+            options.renormalized,
         )
         for method in options.method
         for projection in options.projection
@@ -201,6 +202,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlearning-epochs", type=int, default=usual["epochs"])
     parser.add_argument("--unlearning-rate", type=float, default=usual["learning_rate"])
     parser.add_argument("--stop-rows", type=int, default=usual["stop_rows"])
+    parser.add_argument(
+        "--renormalized", action="store_true", help="weights of those who stay add up to 1"
+    )
     parser.add_argument("--again", action="store_true", help="what is there is done again")
     parser.add_argument("--deep", action="store_true", help="relearning, quantization, resurfacing")
     parser.add_argument("--adapters", type=Path, help="where models are kept")

@@ -30,6 +30,9 @@ class Variant:
         Step size of the unlearning.
     stop_rows : int
         Rows never trained on that the stop rule compares with; 0: no rule, all epochs.
+    renormalized : bool
+        Whether the weights of those who stay add up to 1 where an organization is taken out; a
+        run leaves them as they were.
     """
 
     method: str = "npo"
@@ -38,6 +41,7 @@ class Variant:
     epochs: int = 10
     learning_rate: float = 2e-3
     stop_rows: int = 32
+    renormalized: bool = False
 
     def recovery(self, run: RunSettings, *, withdrawn: bool) -> int:
         """Return how many rounds of recovery follow a request."""
@@ -60,7 +64,8 @@ class Variant:
             for name, (mine, usual) in others.items()
             if mine is not None and mine != usual
         ]
-        return "+".join([self.method, *(["projection"] if self.projection else []), *changed])
+        named = ("projection", self.projection), ("renormalized", self.renormalized)
+        return "+".join([self.method, *(name for name, holds in named if holds), *changed])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmarks.unlearning.adapter_store import AdapterStore, Made
-from benchmarks.unlearning.cells import Cell
+from benchmarks.unlearning.cells import Cell, Variant
 from benchmarks.unlearning.cost import Cost, total
 from benchmarks.unlearning.fast import Start, unlearned
 from benchmarks.unlearning.federation import NOTHING_GONE, Federation, size_of
@@ -153,7 +153,7 @@ class Models:
         for request in self.requests(cell):
             gone |= request.gone
             if request.withdrawn:
-                state, cost = self._taken_out(trained, request)
+                state, cost = self._taken_out(trained, request, cell.variant)
                 costs.append(cost)
             start = Start(state, before, number, gone)
             made = unlearned(self.federation, request, start, cell.variant, self.tell)
@@ -164,15 +164,21 @@ class Models:
             details.append(made.details)
         return Made(state, total(costs), details={"requests": details}, states=states)
 
-    def _taken_out(self, trained: Cell, request: Request) -> tuple[AggregationState, Cost]:
+    def _taken_out(
+        self, trained: Cell, request: Request, variant: Variant
+    ) -> tuple[AggregationState, Cost]:
         """Aggregate what is stored without the organization that leaves."""
         started = time.perf_counter()
         [leaving] = request.forgotten
-        name = self.name(trained)
+        name, rule = self.name(trained), self.federation.rule
         numbers = range(1, self.federation.rounds + 1)
-        state = without_organization(
-            self.federation.rule, self.store.rounds(name, numbers), leaving
-        )
+        if variant.renormalized:
+            state = rule.initial_state()
+            for number, updates in self.store.rounds(name, numbers):
+                others = [one for one in updates if one.organization != leaving]
+                state = rule.aggregate(state, number, others).state
+        else:
+            state = without_organization(rule, self.store.rounds(name, numbers), leaving)
         seconds = time.perf_counter() - started
         stored = sum(
             size_of(one.arrays)
