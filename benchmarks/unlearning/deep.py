@@ -1,5 +1,6 @@
-"""Measures that take longer: relearning, coarser weights, and what recovery rounds bring back."""
+"""Measures that take longer: relearning, coarser weights, and what further rounds bring back."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from benchmarks.unlearning.cells import Cell
 from benchmarks.unlearning.federation import Federation
 from benchmarks.unlearning.models import Models
 from benchmarks.unlearning.questions import Questions
+from benchmarks.unlearning.requests import Gone, all_gone
+from llm.adapters import LoraAdapter
 from strategies.run_parts import training_settings
 from unlearning.verification import (
     measure,
@@ -18,6 +21,8 @@ from unlearning.verification import (
 
 #: Share of the records to forget that are taught again, at least one.
 _LESSONS: Final = 5
+#: Rounds of ordinary training after the last one, to see what comes back.
+FURTHER: Final = 3
 _QUANTIZED: Final = ("forget/loss", "membership/loss", "membership/min_k")
 
 
@@ -42,7 +47,8 @@ def deep_measures(models: Models, cell: Cell, made: Made, questions: Questions) 
     """
     found: dict[str, Any] = {"quantized": _quantized(models.federation, made, questions)}
     if made.states:
-        found["resurfacing"] = _resurfacing(models.federation, made, questions)
+        gone = all_gone(models.requests(cell))
+        found["resurfacing"] = _resurfacing(models.federation, made, gone, questions)
     if cell.model != "retrained" and len(questions.forget) > 1:
         found["relearning"] = _relearning(models, cell, made, questions)
     return found
@@ -65,10 +71,20 @@ def _quantized(federation: Federation, made: Made, questions: Questions) -> dict
     }
 
 
-def _resurfacing(federation: Federation, made: Made, questions: Questions) -> list[dict[str, Any]]:
+def _resurfacing(
+    federation: Federation, made: Made, gone: Gone, questions: Questions
+) -> list[dict[str, Any]]:
+    def adapters() -> Iterator[tuple[int, LoraAdapter]]:
+        state, last = made.state, max(made.states)
+        for number, of_round in sorted(made.states.items()):
+            yield number, federation.adapter(of_round)
+        for number in range(last + 1, last + FURTHER + 1):
+            state = federation.round(number, state, gone).state
+            yield number, federation.adapter(state)
+
     memories = memory_by_round(
         federation.base,
-        ((number, federation.adapter(state)) for number, state in sorted(made.states.items())),
+        adapters(),
         questions.forget,
         questions.hold_out,
         max_tokens=federation.setting.run.max_tokens,
