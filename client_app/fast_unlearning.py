@@ -19,6 +19,7 @@ from llm.draw import draw
 from llm.factors import B_SUFFIX, Arrays
 from llm.records import Record
 from llm.splits import OrganizationData
+from llm.trained_factors import TrainedFactors
 from llm.training import StepProgress, TrainedPart, training_seed
 from strategies import protocol
 from strategies.protocol import ProtocolError
@@ -94,6 +95,9 @@ def unlearn(
 ) -> Unlearned:
     """Train the received adapter until it finds records no likelier than any never seen.
 
+    Whoever leaves trains nothing: its own terms are taken out already, and it has no records to
+    keep beside those to forget, without which unlearning damages far more than it forgets.
+
     Parameters
     ----------
     base : BaseModel
@@ -124,13 +128,23 @@ def unlearn(
         organization=organization,
     )
     plan = agreed_rule(settings).plan(round_number, settings.rank_of(organization))
+    part = TrainedPart(plan.train_a, plan.train_b, plan.rank)
+    figures = forgotten_figures(base, received, data, forget_set, settings, organization)
+    if organization in settings.leaver_names:
+        still = TrainedFactors(received, part, base.compute_dtype, base.device).update()
+        return Unlearned(still, (), 0, 0, 0.0, 0.0, 0.0, figures)
+    if not retained:
+        raise CoordinatorError(
+            "all our records are to be forgotten, and none is left to keep beside them: ask for "
+            "--withdraw, or for the exact way"
+        )
     result = forget(
         base,
         received,
-        TrainedPart(plan.train_a, plan.train_b, plan.rank),
+        part,
         forget_set,
         retained,
-        _forgetting_settings(settings, retained),
+        _forgetting_settings(settings),
         seed=training_seed(str(settings.seed), number, organization),
         hold_out_set=hold_out_of(data, settings, organization),
         progress=progress,
@@ -143,7 +157,7 @@ def unlearn(
         seconds=result.seconds,
         first_loss=result.losses[0] if result.losses else 0.0,
         last_loss=result.losses[-1] if result.losses else 0.0,
-        figures=forgotten_figures(base, received, data, forget_set, settings, organization),
+        figures=figures,
     )
 
 
@@ -314,7 +328,7 @@ def _check(adapter: Arrays, expected: bytes, when: str) -> None:
         )
 
 
-def _forgetting_settings(settings: RunSettings, retained: Sequence[Record]) -> ForgettingSettings:
+def _forgetting_settings(settings: RunSettings) -> ForgettingSettings:
     return ForgettingSettings(
         method=settings.forgetting_method,
         epochs=settings.forgetting_epochs,
@@ -322,7 +336,5 @@ def _forgetting_settings(settings: RunSettings, retained: Sequence[Record]) -> F
         micro_batch_size=settings.micro_batch_size,
         max_tokens=settings.max_tokens,
         max_gradient_norm=settings.max_gradient_norm,
-        # Whoever has nothing left trains on what is to be forgotten alone.
-        retain_weight=1.0 if retained else 0.0,
         threads=settings.threads or None,
     )

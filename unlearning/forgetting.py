@@ -293,7 +293,7 @@ def _meet(
         share = start + (high.share - start) * low.excess / (low.excess - high.excess)
         factors.go_to(before, after, share)
         model.put(factors.assemble())
-        rule.check(model, high.step, share)
+        rule.check(model, high.step, share, forward=False)
         look = rule.checks[-1]
         if look.reached:
             high = look

@@ -219,11 +219,10 @@ class StopRule:
         if self._others is not None:
             self._base_of_others = self._read(self._others, model)
 
-    def check(self, model: AdaptedModel, step: int, share: float = 1.0) -> None:
+    def check(
+        self, model: AdaptedModel, step: int, share: float = 1.0, *, forward: bool = True
+    ) -> None:
         """Look at the model as it is.
-
-        The hold-out set is read again only where the rule would be met by what it was when it was
-        last read: unlearning drags it along, so that this comes no later.
 
         Parameters
         ----------
@@ -231,6 +230,9 @@ class StopRule:
             The model.
         step, share : int, float
             Where it is: see :class:`Check`.
+        forward : bool, optional
+            Whether it was unlearned further since the last look. Then the hold-out set, whose loss
+            is dragged along, is read again only where the rule would be met as it last was.
 
         Raises
         ------
@@ -248,10 +250,11 @@ class StopRule:
             if self._base is None:
                 raise RuntimeError("a check before the untouched base was read: call read_base")
             of_records, of_hold_out = self._base
-            if self._unseen is None or self._mean_excess(self._unseen, seen, of_records) <= CLOSE:
+            unseen = self._unseen if forward else None
+            if unseen is None or self._mean_excess(unseen, seen, of_records) <= CLOSE:
                 read = self._read(self._hold_out_set, model)
-                self._unseen, hold_out_loss = Unseen.fitted(read, of_hold_out), read.mean
-            excess = self._mean_excess(self._unseen, seen, of_records)
+                unseen, hold_out_loss = Unseen.fitted(read, of_hold_out), read.mean
+            self._unseen, excess = unseen, self._mean_excess(unseen, seen, of_records)
         self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
 
     def losses(self, model: AdaptedModel) -> Readings:

@@ -78,8 +78,10 @@ class Estimates:
         tokens, number, gone = 0, self.setting.run.rounds + 1, Gone()
         for request in requests:
             gone |= request.gone
-            for name, one in request.forgotten.items():
-                kept = 0.0 if request.withdrawn else self._mean(self._held[name], gone)
+            # Whoever leaves has its round, and trains nothing in it.
+            number += request.withdrawn
+            for name, one in () if request.withdrawn else request.forgotten.items():
+                kept = self._mean(self._held[name], gone)
                 forgotten = [self._tokens[record.id] for record in one.training]
                 pass_over = sum(forgotten) + round(kept * len(forgotten))
                 tokens += cell.variant.epochs * pass_over

@@ -1,6 +1,6 @@
 """Unlearning by training: whoever asks unlearns, then rounds as usual without what is gone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -62,8 +62,10 @@ def unlearned(
         Told of every round.
     """
     state, number = start.state, start.number
-    states, costs, details = {}, [], {}
-    for name in request.forgotten:
+    # Whoever leaves trains nothing, as in a run: its terms are out, which its round seals.
+    states = {number: state} if request.withdrawn else {}
+    costs, details = [], {}
+    for name in () if request.withdrawn else request.forgotten:
         result = _forgotten(federation, request, name, replace(start, state=state), number, variant)
         update = Contribution(name, result.records, result.arrays)
         state = federation.rule.aggregate(state, number, [update]).state
@@ -72,6 +74,7 @@ def unlearned(
         details[name] = _details(result)
         tell(f"{name} unlearned: {result.steps} steps, {result.stopped}, {result.seconds:.0f} s")
         number += 1
+    number += request.withdrawn
     direction = federation.moved(state, start.before) if variant.projection else None
     rounds = variant.recovery(federation.setting.run, withdrawn=request.withdrawn)
     for recovery in range(number, number + rounds):
@@ -92,7 +95,7 @@ def _forgotten(
 ) -> ForgettingResult:
     holding, run = federation.holdings[name], federation.setting.run
     forgotten = request.forgotten[name]
-    kept: Sequence[Record] = [one for one in holding.pool if one.id not in start.gone.ids]
+    kept = [one for one in holding.pool if one.id not in start.gone.ids]
     settings = ForgettingSettings(
         method=variant.method,  # type: ignore[arg-type]
         epochs=variant.epochs,
@@ -100,8 +103,6 @@ def _forgotten(
         max_tokens=run.max_tokens,
         micro_batch_size=run.micro_batch_size,
         max_gradient_norm=run.max_gradient_norm,
-        # Who leaves keeps nothing, and has nobody else's records.
-        retain_weight=0.0 if request.withdrawn else 1.0,
         threads=run.threads or None,
     )
     return forget(
@@ -109,7 +110,7 @@ def _forgotten(
         federation.adapter(start.state),
         federation.part(number),
         forgotten.training,
-        [] if request.withdrawn else kept,
+        kept,
         settings,
         seed=training_seed(f"{federation.seed} unlearning", number, name),
         hold_out_set=never_seen(federation, name, forgotten, variant.stop_rows) or None,
