@@ -118,6 +118,11 @@ def unlearn(
         The run's own round.
     progress : callable
         See :func:`unlearning.forgetting.forget`.
+
+    Raises
+    ------
+    CoordinatorError
+        If all records of an organization that stays are to be forgotten.
     """
     number = settings.logical_round(round_number)
     retained = draw(
@@ -127,17 +132,18 @@ def unlearn(
         round=number,
         organization=organization,
     )
-    plan = agreed_rule(settings).plan(round_number, settings.rank_of(organization))
-    part = TrainedPart(plan.train_a, plan.train_b, plan.rank)
-    figures = forgotten_figures(base, received, data, forget_set, settings, organization)
-    if organization in settings.leaver_names:
-        still = TrainedFactors(received, part, base.compute_dtype, base.device).update()
-        return Unlearned(still, (), 0, 0, 0.0, 0.0, 0.0, figures)
-    if not retained:
+    leaves = organization in settings.leaver_names
+    if not retained and not leaves:
         raise CoordinatorError(
             "all our records are to be forgotten, and none is left to keep beside them: ask for "
             "--withdraw, or for the exact way"
         )
+    plan = agreed_rule(settings).plan(round_number, settings.rank_of(organization))
+    part = TrainedPart(plan.train_a, plan.train_b, plan.rank)
+    figures = forgotten_figures(base, received, data, forget_set, settings, organization)
+    if leaves:
+        still = TrainedFactors(received, part, base.compute_dtype, base.device).update()
+        return Unlearned(still, (), 0, 0, 0.0, 0.0, 0.0, figures)
     result = forget(
         base,
         received,

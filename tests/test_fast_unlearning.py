@@ -7,12 +7,16 @@ import pytest
 
 from blockchain.canonical import hash_arrays
 from blockchain.unlearning_messages import Guarantee, RequestState
+from client_app.fast_unlearning import unlearn
 from client_app.receipt_check import check_receipt
+from client_app.request import CoordinatorError
 from llm.factors import B_SUFFIX, arrays_from_adapter
+from llm.records import Record
 from strategies import protocol
 from strategies.lineage import Lineage, Span
 from strategies.origin import OriginRounds
 from strategies.run_parts import agreed_rule
+from strategies.settings import RunSettings
 from tests.flower_messages import flower_task
 from tests.foedus_command import foedus
 from tests.test_exact_replay import (
@@ -143,6 +147,12 @@ def test_records_are_forgotten_by_training_with_a_receipt_that_says_no_more(home
         assert home.failed(archive) == []
     for one in both:
         check_receipt(home.receipt(one), home.chain)
+
+
+def test_who_stays_has_to_have_records_to_keep_beside_those_to_forget():
+    record = Record("only", "Note:", " one")
+    with pytest.raises(CoordinatorError, match="none is left to keep beside them: ask for --with"):
+        unlearn(None, None, None, [record], [], RunSettings(), "cinema", 1, None)
 
 
 @pytest.mark.parametrize("home", [{"participation": "learn"}], indirect=True, ids=["agents"])
