@@ -69,7 +69,7 @@ FAST = {
     "lineage": f"0x{TASK.hex()}:3",
     "requests": listed(RECORDS),
     "unlearners": "east",
-    "rounds": 6,
+    "rounds": 4,
 }
 
 
@@ -88,7 +88,7 @@ def test_a_good_order_is_obeyed(origin, good):
         ({**REPLAY, "organizations": "east,north"}, "south is left out, and did not ask"),
         ({**LEFT, "organizations": "east,north,south"}, "south takes part, and asked"),
         ({**REPLAY, "requests": listed(OTHER)}, "is unknown, expected open"),
-        ({**FAST, "rounds": 7}, "7 rounds, expected 6"),
+        ({**FAST, "rounds": 5}, "5 rounds, expected 4"),
         ({**FAST, "unlearners": "north"}, "north is to unlearn, and asked for nothing"),
         ({**FAST, "lineage": f"0x{TASK.hex()}:1"}, "the order keeps 1 rounds, the run to go on"),
     ],
