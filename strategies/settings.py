@@ -87,7 +87,7 @@ class RunSettings(BaseModel):
         "of them than of rows never trained on.",
     )
     forgetting_learning_rate: float = Field(
-        2e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
+        1e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
     )
     recovery_rounds: int = Field(
         3,

@@ -226,9 +226,7 @@ def test_it_stops_where_no_more_was_gained_on_the_records_than_on_unseen_ones(
     assert of_unlearned["forget"].mean == pytest.approx(last.forget_loss, rel=1e-4)
     assert of_unlearned["hold-out"].mean == pytest.approx(last.hold_out_loss, rel=1e-4)
     unseen = Unseen.fitted(of_unlearned["hold-out"], of_base["hold-out"])
-    excesses = unseen.excesses(of_unlearned["forget"], of_base["forget"])
-    targets = of_base["forget"].targets
-    mean = sum(targets[name] * excess for name, excess in excesses.items()) / sum(targets.values())
+    mean = unseen.mean_excess(of_unlearned["forget"], of_base["forget"])
     assert mean == pytest.approx(last.excess, abs=1e-3)
     assert last.reached
 

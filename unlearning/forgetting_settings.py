@@ -44,7 +44,7 @@ class ForgettingSettings:
 
     method: Literal["npo", "grad-diff", "simnpo", "grad-ascent"] = "npo"
     epochs: Annotated[int, Field(ge=1, le=1000)] = 10
-    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1e-3
     max_tokens: Annotated[int, Field(ge=2)] = 512
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 1024

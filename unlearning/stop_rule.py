@@ -4,11 +4,15 @@ A model that never saw the records gains on them what it gains on any other row 
 how much that is depends on how hard the row is. So the untouched base, which saw none of them,
 tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
 remembered of a record is by how much its loss lies below that.
+
+Where they are taken together, a record that went beyond counts for no more than hold-out rows
+commonly scatter. Otherwise a few that are pushed away easily, as a random string is, would make up
+for many that are known as before.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -28,6 +32,11 @@ from llm.training_steps import TrainingError
 #: An excess that counts as none, nats a completion token.
 CLOSE: Final = 0.02
 
+#: Standard deviations of hold-out rows at which what went beyond is clipped: Huber's constant, with
+#: which a mean is 95 % as efficient where nothing stands out ("Robust Estimation of a Location
+#: Parameter", 1964).
+_CLIPPED_AT: Final = 1.345
+
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
 
@@ -45,8 +54,8 @@ class Check:
     hold_out_loss : float or None
         The same of the hold-out set under the same adapter; None where it was not read.
     excess : float or None
-        By how much the records' loss lies below that of unseen rows as hard, mean, nats a
-        completion token; None without a hold-out set.
+        By how much the records' loss lies below that of unseen rows as hard, nats a completion
+        token, as :meth:`Unseen.mean_excess` takes their mean; None without a hold-out set.
     share : float
         Where between the check before and that step it is, from 0 to 1.
     """
@@ -87,6 +96,11 @@ class Readings:
         """Return a row's mean loss a completion token, nats."""
         return self.losses[name] / self.targets[name]
 
+    def mean_of(self, values: Mapping[str, float]) -> float:
+        """Return the mean of a value of each row, weighted by the rows' tokens."""
+        weighted = (tokens * values[name] for name, tokens in self.targets.items())
+        return math.fsum(weighted) / sum(self.targets.values())
+
     def __or__(self, other: "Readings") -> "Readings":
         return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
 
@@ -107,11 +121,19 @@ class Unseen:
         Mean losses of the hold-out rows under the model and under the base, nats a token.
     slope : float
         See above.
+    most_beyond : float
+        For how much a row above the line counts in a mean at most, nats a token: 1.345 standard
+        deviations of the hold-out rows about the line, each weighted by its tokens, with two
+        degrees of freedom for the line; infinite of fewer than three rows.
+    usual : float
+        What that clipping makes of the hold-out rows' own mean, nats a token, which is 0 without.
     """
 
     mean: float
     base_mean: float
     slope: float
+    most_beyond: float = math.inf
+    usual: float = 0.0
 
     @classmethod
     def fitted(cls, hold_out: Readings, base: Readings) -> "Unseen":
@@ -124,7 +146,24 @@ class Unseen:
             squares += weight * harder * harder
         # Of one row, or rows all as hard, nothing is learned: then what counts is the fall.
         slope = min(1.0, max(0.0, products / squares)) if squares > 0 else 1.0
-        return cls(mean, base_mean, slope)
+        line = cls(mean, base_mean, slope)
+        rows = len(hold_out.losses)
+        if rows < 3:
+            return line
+        excesses = line.excesses(hold_out, base)
+        variance = hold_out.mean_of({n: x * x for n, x in excesses.items()}) * rows / (rows - 2)
+        clipped = replace(line, most_beyond=_CLIPPED_AT * math.sqrt(variance))
+        return replace(clipped, usual=clipped.mean_excess(hold_out, base))
+
+    def mean_excess(self, records: Readings, base: Readings) -> float:
+        """Return how much is remembered of records together, nats a completion token.
+
+        The mean of their excesses weighted by tokens, in which none goes beyond what is said
+        above, less what that makes of the hold-out rows: so of unseen rows it is 0.
+        """
+        excesses = self.excesses(records, base)
+        within = {name: max(excess, -self.most_beyond) for name, excess in excesses.items()}
+        return records.mean_of(within) - self.usual
 
     def excesses(self, records: Readings, base: Readings) -> dict[str, float]:
         """Return by how much each record's loss lies below, nats a completion token."""
@@ -251,10 +290,10 @@ class StopRule:
                 raise RuntimeError("a check before the untouched base was read: call read_base")
             of_records, of_hold_out = self._base
             unseen = self._unseen if forward else None
-            if unseen is None or self._mean_excess(unseen, seen, of_records) <= CLOSE:
+            if unseen is None or unseen.mean_excess(seen, of_records) <= CLOSE:
                 read = self._read(self._hold_out_set, model)
                 unseen, hold_out_loss = Unseen.fitted(read, of_hold_out), read.mean
-            self._unseen, excess = unseen, self._mean_excess(unseen, seen, of_records)
+            self._unseen, excess = unseen, unseen.mean_excess(seen, of_records)
         self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
 
     def losses(self, model: AdaptedModel) -> Readings:
@@ -280,14 +319,6 @@ class StopRule:
             base = base | self._base_of_others
         excesses = self._unseen.excesses(losses, base)
         return frozenset(name for name, excess in excesses.items() if excess > 0)
-
-    @staticmethod
-    def _mean_excess(unseen: Unseen, records: Readings, base: Readings) -> float:
-        weighted = (
-            records.targets[name] * excess
-            for name, excess in unseen.excesses(records, base).items()
-        )
-        return math.fsum(weighted) / sum(records.targets.values())
 
     def _read(self, rows: MeasuredRows, model: AdaptedModel) -> Readings:
         self.tokens += rows.tokens

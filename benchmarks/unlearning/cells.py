@@ -39,7 +39,7 @@ class Variant:
     projection: bool = False
     recovery_rounds: int | None = None
     epochs: int = 10
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     stop_rows: int = 32
     renormalized: bool = False
 
