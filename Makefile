@@ -33,7 +33,7 @@ demo: $(STAMPS)/contracts
 test: $(STAMPS)/contracts
 	@$(BIN)/python -m blockchain.toolchain hardhat test solidity
 	@$(BIN)/python -m blockchain.artifacts --check
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMPS)/packages
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -161,8 +161,22 @@ def general_text_loss(base: BaseModel, adapter: LoraAdapter | None = None) -> fl
 
     Compared with the base's own it says what fine-tuning cost elsewhere. The text
     (``general_text.json``) is a dozen short passages: openings of well-known works in the public
-    domain, which any base model has seen, and paragraphs written for Foedus, which none has.
+    domain, which any base model has seen, and paragraphs written for Foedus, which none has. What
+    the base makes of it is read once in a process.
     """
+    if adapter is not None:
+        return _read_general_text(base, adapter)
+    # A node may answer for several organizations, each of which asks.
+    place = (base.fingerprint, base.quantization, base.compute_dtype, base.device)
+    if place not in _general_losses:
+        _general_losses[place] = _read_general_text(base, None)
+    return _general_losses[place]
+
+
+_general_losses: dict[tuple[str, str, torch.dtype, torch.device], float] = {}
+
+
+def _read_general_text(base: BaseModel, adapter: LoraAdapter | None) -> float:
     rows = []
     for passage in _general_text():
         tokens = tuple(base.tokenizer(passage)["input_ids"])[:_BATCH_TOKENS]

@@ -77,20 +77,24 @@ def test_a_trained_adapter_has_the_same_accuracy_in_plain_transformers_and_peft(
     exact = BaseModelSettings(model=str(folder), quantization="none", compute_dtype="float32")
     base = load_base_model(exact, cache)
     data = embedded_organization("shop", cache)
+    # Short ones: in this type each token takes its time.
+    learned, test = (
+        sorted(rows, key=lambda record: (len(record.prompt), record.id))[:count]
+        for rows, count in ((data.train, 8), (data.test, 16))
+    )
     start = start_adapter(base, rank=8, alpha=16)
     silent = LoraAdapter(
         {n: x if n.endswith(A_SUFFIX) else x * 0 for n, x in start.arrays.items()}, start.alpha
     )
     part = TrainedPart(train_a=False, train_b=True, rank=8)
     settings = TrainingSettings(batch_size=4, warmup_steps=1)
-    update = train(base, data.train[:8], silent, part, settings, seed=1).arrays
+    update = train(base, learned, silent, part, settings, seed=1).arrays
     trained = LoraAdapter(
         {n: (x + update[n] if n in update else x) for n, x in silent.arrays.items()}, start.alpha
     )
     save_adapter(tmp_path / "adapter", trained, base_model=str(folder))
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     peft = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
-    test = list(data.test[:16])
     accuracy = evaluate(base, test, trained).accuracy
     assert accuracy == plain_accuracy(peft, folder, test)
     assert accuracy != evaluate(base, test).accuracy

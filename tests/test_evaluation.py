@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def test_the_general_texts_loss_is_that_of_plain_transformers(base: BaseModel) -
     assert general_text_loss(base) == pytest.approx(loss / count, rel=1e-5)
     adapter = start_adapter(base, alpha=64)
     assert general_text_loss(base, adapter) != pytest.approx(loss / count, rel=2e-5)
+
+
+def test_what_the_untouched_base_makes_of_the_general_text_is_read_once(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[BaseModel, LoraAdapter | None]] = []
+    monkeypatch.setattr(evaluation_module, "_general_losses", {})
+    monkeypatch.setattr(
+        evaluation_module, "_read_general_text", lambda *of: read.append(of) or float(len(read))
+    )
+    coarser, adapter = replace(base, quantization="int8"), start_adapter(base)
+    assert [general_text_loss(model) for model in (base, coarser, base)] == [1.0, 2.0, 1.0]
+    assert [general_text_loss(base, adapter) for _ in range(2)] == [3.0, 4.0]
+    assert read == [(base, None), (coarser, None), (base, adapter), (base, adapter)]
 
 
 def test_choices_as_likely_as_one_another_are_no_right_answer(base: BaseModel) -> None:

@@ -20,7 +20,6 @@ from client_app.own_data import load_own_data
 from llm.draw import draw
 from server_app.coordinator import coordinate
 from strategies.audit import audit
-from strategies.organization_key import OFFICER, SIGNING, key_folder
 from strategies.run_archive import RunArchive
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings, SettingsError
@@ -28,10 +27,8 @@ from tests.chain_samples import free_port
 from tests.foedus_command import foedus
 from tests.foedus_home import BIN, foedus_home, shared_cache, wait_for
 from tests.organization_cases import MARKER, write_reviews
-from tests.signing_cases import account_of
 from tests.tiny_model import build_tiny_model
-from tests.travelling_chain import store_key
-from tests.whole_federation import write_data
+from tests.whole_federation import store_keys, write_data
 
 __all__ = ["foedus"]
 
@@ -80,15 +77,6 @@ def of_files(data):
         "data_fields": "id=id",
         "public_validation": json.dumps(f"{data}/public.jsonl"),
     }
-
-
-def store_keys(home, *names):
-    """Give a home the keys of an earlier run: to make each takes two seconds."""
-    store_key(home.path / "chain" / "keys", "coordinator", account_of("coordinator").key)
-    for name in names:
-        folder = key_folder(home.path, name)
-        store_key(folder, SIGNING, account_of(name).key)
-        store_key(folder, OFFICER, account_of(f"officer of {name}").key)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +244,7 @@ def test_a_run_killed_in_its_second_round_resumes_to_the_same_adapter(
     finished, model, data, tmp_path
 ):
     with foedus_home(tmp_path / "home") as home:
-        store_keys(home, *ORGANIZATIONS)
+        store_keys(home.path, *ORGANIZATIONS)
         named = settings(model, chain_port=free_port(), **of_files(data))
         process = home.start("run", *named)
         try:
@@ -329,7 +317,7 @@ def test_flwr_run_itself_does_the_same_job_and_a_failing_client_is_seen(model, t
 
     stage_app(project)
     with foedus_home(tmp_path / "home") as home:
-        store_keys(home, *EMBEDDED)
+        store_keys(home.path, *EMBEDDED)
         home.flower_home.mkdir(parents=True)
         (home.flower_home / "config.toml").write_text(
             '[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = ":local-in-memory:"\n'

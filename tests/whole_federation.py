@@ -15,9 +15,12 @@ from flwr.serverapp import Grid
 
 from client_app.app import app
 from server_app.training import train
+from strategies.organization_key import OFFICER, SIGNING, key_folder
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
 from tests.flower_messages import reply_to, sent
+from tests.signing_cases import account_of
+from tests.travelling_chain import store_key
 
 #: Given a message on its way, whether it gets there.
 Passes = Callable[[Message], bool]
@@ -135,7 +138,17 @@ def write_data(
     return folder
 
 
+def store_keys(home: Path, *organizations: str) -> None:
+    """Give a home the keys of the tests' accounts: to make each takes a second or two."""
+    store_key(home / "chain" / "keys", "coordinator", account_of("coordinator").key)
+    for name in organizations:
+        folder = key_folder(home, name)
+        store_key(folder, SIGNING, account_of(name).key)
+        store_key(folder, OFFICER, account_of(f"officer of {name}").key)
+
+
 def run_federation(settings: RunSettings, passes: Passes = lambda _: True) -> RunArchive:
     """Carry out a run, and what is asked meanwhile; return its folder."""
+    store_keys(settings.home_path, *settings.organization_names)
     train(settings, DirectGrid(settings, passes))
     return RunArchive(settings.home_path / "runs" / settings.run_name)
