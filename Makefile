@@ -11,6 +11,9 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
+# A run is a dozen processes: each would compile 8,000 modules, 12 s of its start, if it might not
+# keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 CONTRACTS := $(wildcard hardhat/contracts/*.sol) hardhat/hardhat.config.ts
 SOURCES   := server_app client_app strategies unlearning blockchain llm tests benchmarks
