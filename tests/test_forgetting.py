@@ -224,10 +224,13 @@ def test_it_stops_where_no_more_was_gained_on_the_records_than_on_unseen_ones(
         for adapter in (None, unlearned)
     )
     assert of_unlearned["forget"].mean == pytest.approx(last.forget_loss, rel=1e-4)
-    assert of_unlearned["hold-out"].mean == pytest.approx(last.hold_out_loss, rel=1e-4)
+    # On the way back the hold-out rows were not read, and little is lost by that.
+    assert [check.hold_out_loss is None for check in result.checks] == [
+        check.share < 1 for check in result.checks
+    ]
     unseen = Unseen.fitted(of_unlearned["hold-out"], of_base["hold-out"])
     mean = unseen.mean_excess(of_unlearned["forget"], of_base["forget"])
-    assert mean == pytest.approx(last.excess, abs=1e-3)
+    assert mean == pytest.approx(last.excess, abs=CLOSE)
     assert last.reached
 
 
@@ -333,8 +336,8 @@ def test_tokens_are_counted_by_what_they_were_read_for(
     gentle = replace(SETTINGS, learning_rate=1e-7, epochs=2)
     alone = run(base, learned, replace(gentle, retain_weight=0.0), hold_out_set=HOLD_OUT)
     assert alone.tokens == 2 * tokens(base, FORGET)
-    # The base, before, and after each step; the hold-out set again only where the rule may be met.
-    assert alone.read_tokens == 4 * tokens(base, FORGET) + 2 * tokens(base, HOLD_OUT)
+    # The base, before, and after each step.
+    assert alone.read_tokens == 4 * (tokens(base, FORGET) + tokens(base, HOLD_OUT))
     assert (alone.records, alone.truncated) == (8, 0)
     # Eight a pass as well, of a set of eight: each once, whichever are drawn.
     beside = run(base, learned, gentle, retain_set=RETAIN[:8])

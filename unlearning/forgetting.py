@@ -283,7 +283,7 @@ def _meet(
     """Go back on the way from the check before to where the rule is just met.
 
     By the method of false position on the excess, which falls along the way; a few looks at most,
-    since each reads both sets.
+    since each reads the records.
     """
     after, low, high = factors.values(), rule.checks[-2], rule.checks[-1]
     start = 0.0
@@ -293,7 +293,7 @@ def _meet(
         share = start + (high.share - start) * low.excess / (low.excess - high.excess)
         factors.go_to(before, after, share)
         model.put(factors.assemble())
-        rule.check(model, high.step, share, forward=False)
+        rule.look(model, share)
         look = rule.checks[-1]
         if look.reached:
             high = look

@@ -52,7 +52,8 @@ class Check:
     forget_loss : float
         Mean loss of the records to forget, nats a completion token.
     hold_out_loss : float or None
-        The same of the hold-out set under the same adapter; None where it was not read.
+        The same of the hold-out set under the same adapter; None where it was not read: on the way
+        back, where its rows' losses are taken to change evenly from the check before to that step.
     excess : float or None
         By how much the records' loss lies below that of unseen rows as hard, nats a completion
         token, as :meth:`Unseen.mean_excess` takes their mean; None without a hold-out set.
@@ -103,6 +104,14 @@ class Readings:
 
     def __or__(self, other: "Readings") -> "Readings":
         return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
+
+    def towards(self, other: "Readings", share: float) -> "Readings":
+        """Return what lies at a share of the way from these losses to others of the same rows."""
+        losses = {
+            name: (1 - share) * loss + share * other.losses[name]
+            for name, loss in self.losses.items()
+        }
+        return Readings(losses, self.targets)
 
 
 @dataclass(frozen=True)
@@ -234,6 +243,8 @@ class StopRule:
         self._base_of_others: Readings | None = None
         self._seen: Readings | None = None
         self._unseen: Unseen | None = None
+        #: The hold-out rows at the check before the last one, and at the last.
+        self._way: tuple[Readings, Readings] | None = None
         self.checks: list[Check] = []
         #: Tokens read.
         self.tokens = 0
@@ -258,42 +269,52 @@ class StopRule:
         if self._others is not None:
             self._base_of_others = self._read(self._others, model)
 
-    def check(
-        self, model: AdaptedModel, step: int, share: float = 1.0, *, forward: bool = True
-    ) -> None:
-        """Look at the model as it is.
-
-        Parameters
-        ----------
-        model : AdaptedModel
-            The model.
-        step, share : int, float
-            Where it is: see :class:`Check`.
-        forward : bool, optional
-            Whether it was unlearned further since the last look. Then the hold-out set, whose loss
-            is dragged along, is read again only where the rule would be met as it last was.
+    def check(self, model: AdaptedModel, step: int) -> None:
+        """Look at the model after a step.
 
         Raises
         ------
         TrainingError
             If the records' mean loss is no number.
         """
-        seen = self._seen = self._read(self._looked_at, model)
+        seen = self._read(self._looked_at, model)
+        hold_out = None if self._hold_out_set is None else self._read(self._hold_out_set, model)
+        if hold_out is not None:
+            self._way = (self._way[1] if self._way else hold_out), hold_out
+        self._judge(seen, hold_out, step, 1.0, None if hold_out is None else hold_out.mean)
+
+    def look(self, model: AdaptedModel, share: float) -> None:
+        """Look at the model between the last two checks.
+
+        The records alone are read: for the hold-out rows, which such a step moves little, both
+        checks tell what lies between.
+        """
+        if self._way is None:
+            raise RuntimeError("a look between checks that read no hold-out rows")
+        before, after = self._way
+        seen = self._read(self._looked_at, model)
+        self._judge(seen, before.towards(after, share), self.checks[-1].step, share, None)
+
+    def _judge(
+        self,
+        seen: Readings,
+        hold_out: Readings | None,
+        step: int,
+        share: float,
+        hold_out_loss: float | None,
+    ) -> None:
         if not math.isfinite(seen.mean):
             raise TrainingError(
                 f"after {step} steps the records' loss is {seen.mean}; expected "
                 "a finite number (lower the learning rate, or check the received adapter)"
             )
-        hold_out_loss, excess = None, None
-        if self._hold_out_set is not None:
+        self._seen, excess = seen, None
+        if hold_out is not None:
             if self._base is None:
                 raise RuntimeError("a check before the untouched base was read: call read_base")
             of_records, of_hold_out = self._base
-            unseen = self._unseen if forward else None
-            if unseen is None or unseen.mean_excess(seen, of_records) <= CLOSE:
-                read = self._read(self._hold_out_set, model)
-                unseen, hold_out_loss = Unseen.fitted(read, of_hold_out), read.mean
-            self._unseen, excess = unseen, unseen.mean_excess(seen, of_records)
+            self._unseen = Unseen.fitted(hold_out, of_hold_out)
+            excess = self._unseen.mean_excess(seen, of_records)
         self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
 
     def losses(self, model: AdaptedModel) -> Readings:
