@@ -5,9 +5,9 @@ how much that is depends on how hard the row is. So the untouched base, which sa
 tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
 remembered of a record is by how much its loss lies below that.
 
-Where they are taken together, a record that went beyond counts for no more than hold-out rows
-commonly scatter. Otherwise a few that are pushed away easily, as a random string is, would make up
-for many that are known as before.
+Where they are taken together, records that went further beyond than unseen rows commonly scatter are
+left out. Otherwise a few that are pushed away easily, as a random string is, would make up for many
+that are known as before.
 """
 
 import math
@@ -32,10 +32,9 @@ from llm.training_steps import TrainingError
 #: An excess that counts as none, nats a completion token.
 CLOSE: Final = 0.02
 
-#: Standard deviations of hold-out rows at which what went beyond is clipped: Huber's constant, with
-#: which a mean is 95 % as efficient where nothing stands out ("Robust Estimation of a Location
-#: Parameter", 1964).
-_CLIPPED_AT: Final = 1.345
+#: Standard deviations of hold-out rows beyond which a record is left out: where Huber's mean clips
+#: ("Robust Estimation of a Location Parameter", 1964).
+_SKIPPED_AT: Final = 1.345
 
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
@@ -98,9 +97,9 @@ class Readings:
         return self.losses[name] / self.targets[name]
 
     def mean_of(self, values: Mapping[str, float]) -> float:
-        """Return the mean of a value of each row, weighted by the rows' tokens."""
-        weighted = (tokens * values[name] for name, tokens in self.targets.items())
-        return math.fsum(weighted) / sum(self.targets.values())
+        """Return the mean of a value of some of the rows, weighted by their tokens."""
+        weighted = (self.targets[name] * value for name, value in values.items())
+        return math.fsum(weighted) / sum(self.targets[name] for name in values)
 
     def __or__(self, other: "Readings") -> "Readings":
         return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
@@ -131,11 +130,11 @@ class Unseen:
     slope : float
         See above.
     most_beyond : float
-        For how much a row above the line counts in a mean at most, nats a token: 1.345 standard
+        How far above the line a row may lie that counts in a mean, nats a token: 1.345 standard
         deviations of the hold-out rows about the line, each weighted by its tokens, with two
         degrees of freedom for the line; infinite of fewer than three rows.
     usual : float
-        What that clipping makes of the hold-out rows' own mean, nats a token, which is 0 without.
+        The hold-out rows' own mean excess without those further above, nats a token; 0 with them.
     """
 
     mean: float
@@ -161,18 +160,19 @@ class Unseen:
             return line
         excesses = line.excesses(hold_out, base)
         variance = hold_out.mean_of({n: x * x for n, x in excesses.items()}) * rows / (rows - 2)
-        clipped = replace(line, most_beyond=_CLIPPED_AT * math.sqrt(variance))
-        return replace(clipped, usual=clipped.mean_excess(hold_out, base))
+        skipping = replace(line, most_beyond=_SKIPPED_AT * math.sqrt(variance))
+        return replace(skipping, usual=skipping.mean_excess(hold_out, base))
 
     def mean_excess(self, records: Readings, base: Readings) -> float:
         """Return how much is remembered of records together, nats a completion token.
 
-        The mean of their excesses weighted by tokens, in which none goes beyond what is said
-        above, less what that makes of the hold-out rows: so of unseen rows it is 0.
+        The mean of their excesses weighted by tokens, without those of records further above the
+        line than is said above (a skipped mean), less the same of the hold-out rows: so of unseen
+        rows it is 0. Where all went so far, the mean of all.
         """
         excesses = self.excesses(records, base)
-        within = {name: max(excess, -self.most_beyond) for name, excess in excesses.items()}
-        return records.mean_of(within) - self.usual
+        counting = {n: x for n, x in excesses.items() if x >= -self.most_beyond} or excesses
+        return records.mean_of(counting) - self.usual
 
     def excesses(self, records: Readings, base: Readings) -> dict[str, float]:
         """Return by how much each record's loss lies below, nats a completion token."""
