@@ -41,7 +41,7 @@ _PURPOSE: Final = "foedus/retain/v1"
 _Identified = TypeVar("_Identified", Record, EncodedRecord)
 
 #: Looks on the way back, at most.
-_LOOKS: Final = 4
+_LOOKS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -282,26 +282,35 @@ def _meet(
 ) -> None:
     """Go back on the way from the check before to where the rule is just met.
 
-    By the method of false position on the excess, which falls along the way; a few looks at most,
-    since each reads the records.
+    By the Illinois variant of false position on the excess, which falls along the way (Dowell and
+    Jarratt, "A modified regula falsi method for computing the root of an equation", 1971); a few
+    looks at most, since each reads the records.
     """
-    after, low, high = factors.values(), rule.checks[-2], rule.checks[-1]
-    start = 0.0
+    after, best = factors.values(), rule.checks[-1]
+    over, under = rule.checks[-2].excess, best.excess
+    if over is None or under is None:
+        return
+    # Where on the way, and the excess there.
+    low, high, excess = (0.0, over), (1.0, under), under
+    was_reached: bool | None = None
     for _ in range(_LOOKS):
-        if low.excess is None or high.excess is None or high.excess >= -CLOSE:
-            return
-        share = start + (high.share - start) * low.excess / (low.excess - high.excess)
+        if excess >= -CLOSE:
+            break
+        share = low[0] + (high[0] - low[0]) * low[1] / (low[1] - high[1])
         factors.go_to(before, after, share)
         model.put(factors.assemble())
-        rule.look(model, share)
-        look = rule.checks[-1]
+        here, look = rule.look(model, share), rule.checks[-1]
+        # An end that stays a second time counts half, or on a curved way it would stay for good.
+        halved = 0.5 if look.reached == was_reached else 1.0
         if look.reached:
-            high = look
+            best, excess = look, here
+            low, high = (low[0], low[1] * halved), (share, here)
         else:
-            low, start = look, share
-    if rule.checks[-1] is not high:
-        factors.go_to(before, after, high.share)
-        rule.checks.append(high)
+            low, high = (share, here), (high[0], high[1] * halved)
+        was_reached = look.reached
+    if rule.checks[-1] is not best:
+        factors.go_to(before, after, best.share)
+        rule.checks.append(best)
 
 
 def _method(settings: ForgettingSettings) -> UnlearningMethod:

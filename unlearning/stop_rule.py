@@ -283,8 +283,8 @@ class StopRule:
             self._way = (self._way[1] if self._way else hold_out), hold_out
         self._judge(seen, hold_out, step, 1.0, None if hold_out is None else hold_out.mean)
 
-    def look(self, model: AdaptedModel, share: float) -> None:
-        """Look at the model between the last two checks.
+    def look(self, model: AdaptedModel, share: float) -> float:
+        """Look at the model between the last two checks; return the excess there.
 
         The records alone are read: for the hold-out rows, which such a step moves little, both
         checks tell what lies between.
@@ -293,7 +293,8 @@ class StopRule:
             raise RuntimeError("a look between checks that read no hold-out rows")
         before, after = self._way
         seen = self._read(self._looked_at, model)
-        self._judge(seen, before.towards(after, share), self.checks[-1].step, share, None)
+        step = self.checks[-1].step
+        return self._judge(seen, before.towards(after, share), step, share, None) or 0.0
 
     def _judge(
         self,
@@ -302,7 +303,7 @@ class StopRule:
         step: int,
         share: float,
         hold_out_loss: float | None,
-    ) -> None:
+    ) -> float | None:
         if not math.isfinite(seen.mean):
             raise TrainingError(
                 f"after {step} steps the records' loss is {seen.mean}; expected "
@@ -316,6 +317,7 @@ class StopRule:
             self._unseen = Unseen.fitted(hold_out, of_hold_out)
             excess = self._unseen.mean_excess(seen, of_records)
         self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
+        return excess
 
     def losses(self, model: AdaptedModel) -> Readings:
         """Return all records' losses under the model, which the last check looked at."""
