@@ -350,6 +350,24 @@ def test_tokens_are_counted_by_what_they_were_read_for(
     assert blind.read_tokens < tokens(base, FORGET)
 
 
+def test_copies_of_a_record_are_read_once_and_pushed_as_often_as_they_are_there(
+    base: BaseModel, learned: LoraAdapter
+) -> None:
+    settings = replace(SETTINGS, epochs=3, retain_weight=0.0, micro_batch_size=3)
+    copies = [replace(record, id=f"copy of {record.id}") for record in FORGET]
+    once, twice = (
+        run(base, learned, settings, forget_set=forget_set, hold_out_set=HOLD_OUT)
+        for forget_set in (FORGET, FORGET + copies)
+    )
+    assert (twice.tokens, twice.read_tokens) == (once.tokens, once.read_tokens)
+    assert (once.records, twice.records) == (8, 16)
+    for name, array in once.arrays.items():
+        np.testing.assert_allclose(array, twice.arrays[name], rtol=1e-3, atol=1e-4)
+    # One of them twice weighs more than the others.
+    uneven = run(base, learned, settings, forget_set=FORGET + copies[:1], hold_out_set=HOLD_OUT)
+    assert uneven.losses[0] != pytest.approx(once.losses[0], rel=1e-3)
+
+
 def test_other_records_are_kept_at_other_steps(base: BaseModel, learned: LoraAdapter) -> None:
     settings = replace(SETTINGS, epochs=4, learning_rate=1e-8)
     losses = run(base, learned, settings).losses

@@ -74,36 +74,33 @@ def test_of_rows_all_as_hard_the_fall_from_the_base_is_compared(
 
 @given(
     st.lists(st.floats(-0.5, 0.5), min_size=6, max_size=30),
-    st.integers(0, 5),
+    st.integers(1, 5),
     st.floats(2.0, 50.0),
 )
 def test_what_went_far_beyond_does_not_make_up_for_what_is_known(
     noise: list[float], far: int, distance: float
 ) -> None:
-    """However far it went: records all the same but for that are as much remembered."""
-    base = readings([(5.0, 10)] * len(noise))
-    unseen = Unseen.fitted(readings([(4.0 + x, 10) for x in noise]), base)
+    """The others are remembered as they would be without it."""
+    base = readings([(5.0, 10)] * (len(noise) + far))
+    of_noise = readings([(5.0, 10)] * len(noise))
+    unseen = Unseen.fitted(readings([(4.0 + x, 10) for x in noise]), of_noise)
     known = [(3.0 + x, 10) for x in noise]
-
-    def with_some_at(loss: float) -> float:
-        return unseen.mean_excess(readings([*known[:-far], *([(loss, 10)] * far)]), base)
-
-    if far:
-        assert with_some_at(4.0 + distance) == pytest.approx(with_some_at(4.0 + 2 * distance))
-    # And what is known counts in full, whatever little unseen rows scatter.
-    worse = readings([(loss - 1, tokens) for loss, tokens in known])
-    more = unseen.mean_excess(worse, base) - unseen.mean_excess(readings(known), base)
-    assert more == pytest.approx(1, abs=0.5)
+    alone = unseen.mean_excess(readings(known), of_noise)
+    beside = unseen.mean_excess(readings([*known, *([(4.0 + distance, 10)] * far)]), base)
+    assert alone == pytest.approx(1 - unseen.usual)
+    assert beside == pytest.approx(alone)
+    # Of nothing else: then it is what it is.
+    assert unseen.mean_excess(readings([(4.0 + distance, 10)] * far), base) <= -distance + 0.5
 
 
-def test_how_much_counts_of_what_went_beyond_is_told_by_how_far_unseen_rows_lie() -> None:
-    base = readings([(4.0, 10), (6.0, 20), (8.0, 10)])
-    unseen = Unseen.fitted(readings([(3, 10), (4, 20), (6, 10)]), base)
-    # Residuals 0.25, -0.25, 0.25 about the line; variance 0.0625 * 3 / (3 - 2).
-    assert unseen.most_beyond == pytest.approx(1.345 * 0.1875**0.5)
-    assert unseen.usual == pytest.approx(0)
-    two = readings([(4.25 - 0.3, 10), (4.25 + 9, 30)])
-    at_the_mean = readings([(6.0, 10), (6.0, 30)])
-    assert unseen.mean_excess(two, at_the_mean) == pytest.approx(
-        (10 * 0.3 - 30 * 1.345 * 0.1875**0.5) / 40
-    )
+def test_how_far_beyond_still_counts_is_told_by_how_unseen_rows_scatter() -> None:
+    base = readings([(4.0, 10), (6.0, 20), (8.0, 10), (6.0, 1)])
+    unseen = Unseen.fitted(readings([(3, 10), (4, 20), (6, 10), (9, 1)]), base)
+    # Means 6 and 179/41, slope 0.75: the last row lies 9 - 179/41 above the line.
+    off = (3 - 179 / 41 + 1.5, 4 - 179 / 41, 6 - 179 / 41 - 1.5, 9 - 179 / 41)
+    squares = sum(tokens * x * x for tokens, x in zip((10, 20, 10, 1), off, strict=True))
+    assert unseen.most_beyond == pytest.approx(1.345 * (squares / 41 * 4 / 2) ** 0.5)
+    assert off[3] > unseen.most_beyond > max(off[:3])
+    usual = -sum(tokens * x for tokens, x in zip((10, 20, 10), off[:3], strict=True)) / 40
+    assert unseen.usual == pytest.approx(usual)
+    assert usual > 0

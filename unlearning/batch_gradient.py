@@ -8,15 +8,9 @@ from torch import Tensor
 
 from llm.adapted_model import AdaptedModel
 from llm.base_model import BaseModel
-from llm.tokenization import (
-    EncodedRecord,
-    Row,
-    collate,
-    completion_row,
-    padding_token,
-    within_tokens,
-)
+from llm.tokenization import EncodedRecord, Row, collate, padding_token, within_tokens
 from llm.trained_factors import TrainedFactors
+from unlearning.distinct_rows import DistinctRows
 from unlearning.forgetting_settings import ForgettingSettings
 from unlearning.methods import UnlearningMethod
 
@@ -39,8 +33,8 @@ class ForgettingBatch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are read, without padding; the last one of a record never is."""
-        return sum(record.tokens - 1 for record in (*self.forget, *self.retain))
+        """Tokens that are read, without padding, and of equal records once."""
+        return sum(DistinctRows.of(records).tokens for records in (self.forget, self.retain))
 
 
 def add_gradients(
@@ -102,19 +96,23 @@ def add_gradients(
 
 @dataclass
 class _Side:
-    """One of a batch's two sets of rows, and their losses as far as they are known."""
+    """One of a batch's two sets of records: distinct rows, and the losses as far as known."""
 
     rows: list[Row]
+    places: Tensor
     tokens: Tensor
     losses: Tensor
 
     @classmethod
     def of(cls, records: Sequence[EncodedRecord], device: torch.device) -> "_Side":
-        rows = [completion_row(record.prompt, record.completion) for record in records]
-        counts = [len(row.targets) for row in rows]
+        distinct = DistinctRows.of(records)
+        counts = [len(distinct.rows[place].targets) for place in distinct.places]
         tokens = torch.tensor(counts, dtype=torch.float32, device=device)
-        return cls(rows, tokens, torch.zeros_like(tokens))
+        places = torch.tensor(distinct.places, dtype=torch.int64, device=device)
+        return cls(distinct.rows, places, tokens, torch.zeros_like(tokens))
 
     def fill_in(self, start: int, losses: Tensor) -> None:
-        end = start + len(losses)
-        self.losses = torch.cat([self.losses[:start], losses, self.losses[end:]])
+        """Take the losses of the rows from one on; a row's is that of all its records."""
+        within = (self.places >= start) & (self.places < start + len(losses))
+        of_records = losses[(self.places - start).clamp(0, len(losses) - 1)]
+        self.losses = torch.where(within, of_records, self.losses)

@@ -5,9 +5,9 @@ how much that is depends on how hard the row is. So the untouched base, which sa
 tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
 remembered of a record is by how much its loss lies below that.
 
-Where they are taken together, records that went further beyond than unseen rows commonly scatter are
-left out. Otherwise a few that are pushed away easily, as a random string is, would make up for many
-that are known as before.
+Where they are taken together, records that went further beyond than unseen rows commonly scatter
+are left out. Otherwise a few that are pushed away easily, as a random string is, would make up for
+many that are known as before.
 """
 
 import math
@@ -23,14 +23,14 @@ from llm.tokenization import (
     FEW_TOKENS,
     EncodedRecord,
     collate,
-    completion_row,
     padding_token,
     within_tokens,
 )
 from llm.training_steps import TrainingError
+from unlearning.distinct_rows import DistinctRows
 
 #: An excess that counts as none, nats a completion token.
-CLOSE: Final = 0.02
+CLOSE: Final = 0.03
 
 #: Standard deviations of hold-out rows beyond which a record is left out: where Huber's mean clips
 #: ("Robust Estimation of a Location Parameter", 1964).
@@ -197,23 +197,28 @@ class MeasuredRows:
 
     def __init__(self, records: Sequence[EncodedRecord], base: BaseModel) -> None:
         ranked = sorted(records, key=lambda record: (record.tokens, record.id))
-        rows = [completion_row(record.prompt, record.completion) for record in ranked]
+        distinct = DistinctRows.of(ranked)
         pieces = within_tokens(
-            rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
+            distinct.rows,
+            max_rows=len(distinct.rows),
+            max_tokens=_BATCH_TOKENS,
+            max_padding=FEW_TOKENS,
         )
         padding = padding_token(base.tokenizer)
         self._batches = [collate(piece, padding=padding, device=base.device) for piece in pieces]
+        self._places = dict(zip((one.id for one in ranked), distinct.places, strict=True))
         self._targets = {
-            record.id: len(row.targets) for record, row in zip(ranked, rows, strict=True)
+            name: len(distinct.rows[place].targets) for name, place in self._places.items()
         }
-        #: Tokens read each time, without padding.
-        self.tokens = sum(len(row.tokens) for row in rows)
+        #: Tokens read each time, without padding, and of equal records once.
+        self.tokens = distinct.tokens
 
     @torch.no_grad()
     def read(self, model: AdaptedModel) -> Readings:
         """Return each record's loss under a model."""
         values = [loss for batch in self._batches for loss in model.row_losses(batch).tolist()]
-        return Readings(dict(zip(self._targets, values, strict=True)), self._targets)
+        losses = {name: values[place] for name, place in self._places.items()}
+        return Readings(losses, self._targets)
 
 
 class StopRule:
