@@ -7,7 +7,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: threads of OpenMP wait for one another actively, and those of
-    # two processes on two cores mostly for nothing.
+    # several processes on two cores mostly for nothing.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.flower_messages import flower_task
@@ -24,7 +24,7 @@ _LONGEST = "test_simulation.py"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Fast ones first: a mistake is told in seconds, not after the real model has been trained.
-    # Where two processes share the work, one begins with the longest file: last, it would be
+    # Where processes share the work, one begins with the longest file: last, it would be
     # waited for with nothing else to do.
     def rank(item: pytest.Item) -> tuple[bool, bool]:
         longest = item.path.name == _LONGEST and "PYTEST_XDIST_WORKER" in os.environ
