@@ -80,17 +80,17 @@ def test_of_rows_all_as_hard_the_fall_from_the_base_is_compared(
 def test_what_went_far_beyond_does_not_make_up_for_what_is_known(
     noise: list[float], far: int, distance: float
 ) -> None:
-    """The others are remembered as they would be without it."""
-    base = readings([(5.0, 10)] * (len(noise) + far))
+    """However far it went; and what is known counts in full, however little unseen rows scatter."""
     of_noise = readings([(5.0, 10)] * len(noise))
     unseen = Unseen.fitted(readings([(4.0 + x, 10) for x in noise]), of_noise)
     known = [(3.0 + x, 10) for x in noise]
     alone = unseen.mean_excess(readings(known), of_noise)
-    beside = unseen.mean_excess(readings([*known, *([(4.0 + distance, 10)] * far)]), base)
     assert alone == pytest.approx(1 - unseen.usual)
-    assert beside == pytest.approx(alone)
-    # Of nothing else: then it is what it is.
-    assert unseen.mean_excess(readings([(4.0 + distance, 10)] * far), base) <= -distance + 0.5
+    base = readings([(5.0, 10)] * (len(noise) + far))
+    beyond = unseen.mean + unseen.most_beyond + distance
+    beside = unseen.mean_excess(readings([*known, *([(beyond, 10)] * far)]), base)
+    counted = (len(noise) * (alone + unseen.usual) - far * unseen.most_beyond) / (len(noise) + far)
+    assert beside == pytest.approx(counted - unseen.usual)
 
 
 def test_how_far_beyond_still_counts_is_told_by_how_unseen_rows_scatter() -> None:
@@ -101,6 +101,8 @@ def test_how_far_beyond_still_counts_is_told_by_how_unseen_rows_scatter() -> Non
     squares = sum(tokens * x * x for tokens, x in zip((10, 20, 10, 1), off, strict=True))
     assert unseen.most_beyond == pytest.approx(1.345 * (squares / 41 * 4 / 2) ** 0.5)
     assert off[3] > unseen.most_beyond > max(off[:3])
-    usual = -sum(tokens * x for tokens, x in zip((10, 20, 10), off[:3], strict=True)) / 40
+    usual = (
+        unseen.most_beyond * -1 - sum(t * x for t, x in zip((10, 20, 10), off[:3], strict=True))
+    ) / 41
     assert unseen.usual == pytest.approx(usual)
     assert usual > 0

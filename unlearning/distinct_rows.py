@@ -35,3 +35,13 @@ class DistinctRows:
     def tokens(self) -> int:
         """Tokens that are read, without padding."""
         return sum(len(row.tokens) for row in self.rows)
+
+
+def first_copies(records: Sequence[EncodedRecord]) -> dict[str, str]:
+    """Return by each record's id that of the first one with the same row."""
+    firsts: dict[int, str] = {}
+    places = DistinctRows.of(records).places
+    return {
+        record.id: firsts.setdefault(place, record.id)
+        for record, place in zip(records, places, strict=True)
+    }

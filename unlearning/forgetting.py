@@ -30,6 +30,7 @@ from llm.training_steps import (
     optimizer_of,
 )
 from unlearning.batch_gradient import ForgettingBatch, add_gradients
+from unlearning.distinct_rows import first_copies
 from unlearning.forgetting_settings import ForgettingSettings
 from unlearning.methods import UnlearningMethod, method_named
 from unlearning.stop_rule import CLOSE, Check, MeasuredRows, StopRule
@@ -159,12 +160,14 @@ def forget(
     encoded = _by_length(encode(forget_set, base.tokenizer, max_tokens=settings.max_tokens))
     factors = TrainedFactors(adapter, part, base.compute_dtype, base.device)
     optimizer = optimizer_of(factors, settings.learning_rate)
-    rule = _rule(base, encoded, hold_out, settings, seed)
+    copy_of = first_copies(encoded)
+    distinct = [record for record in encoded if copy_of[record.id] == record.id]
+    rule = _rule(base, distinct, hold_out, settings, seed)
     losses: list[float] = []
     norms: list[float] = []
     tokens = 0
     with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
-        remembered = _Remembered(model, factors, encoded, rule)
+        remembered = _Remembered(model, factors, encoded, copy_of, rule)
         rule.check(model, step=0)
         checked = factors.values()
         for step in range(1, settings.epochs + 1):
@@ -175,7 +178,7 @@ def forget(
             batch = ForgettingBatch(
                 forget=pushed,
                 retain=_by_length(encode(kept, base.tokenizer, max_tokens=settings.max_tokens)),
-                reference=[remembered.reference.get(record.id, 0.0) for record in pushed],
+                reference=[remembered.reference.get(copy_of[record.id], 0.0) for record in pushed],
             )
             optimizer.zero_grad()
             loss = add_gradients(model, base, factors, method, batch, settings)
@@ -222,6 +225,7 @@ class _Remembered:
         model: AdaptedModel,
         factors: TrainedFactors,
         records: Sequence[EncodedRecord],
+        copy_of: Mapping[str, str],
         rule: StopRule,
     ) -> None:
         with torch.no_grad():
@@ -229,8 +233,8 @@ class _Remembered:
             received = {n: (a.clone(), b.clone()) for n, (a, b) in factors.assemble().items()}
         self._received = received
         self._base = {name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()}
-        self._model, self._records, self._rule = model, records, rule
-        #: Nats, by id; empty before the first step, and where nobody asks for them.
+        self._model, self._records, self._copy_of, self._rule = model, records, copy_of, rule
+        #: Nats, by the first copy's id; empty before the first step, and where nobody asks for them.
         self.reference: Mapping[str, float] = {}
         self._under_base(rule.read_base)
 
@@ -247,7 +251,7 @@ class _Remembered:
         if first:
             self.reference = known.losses
         remembered = self._rule.remembered(known)
-        return [record for record in self._records if record.id in remembered]
+        return [record for record in self._records if self._copy_of[record.id] in remembered]
 
     def _under_base(self, read: Callable[[AdaptedModel], None]) -> None:
         if self._rule.has_hold_out:
@@ -258,14 +262,14 @@ class _Remembered:
 
 def _rule(
     base: BaseModel,
-    encoded: Sequence[EncodedRecord],
+    records: Sequence[EncodedRecord],
     hold_out: Sequence[Record],
     settings: ForgettingSettings,
     seed: int,
 ) -> StopRule:
-    looked_at = _smallest(encoded, settings.checked_records, seed, "check")
+    looked_at = _smallest(records, settings.checked_records, seed, "check")
     names = {record.id for record in looked_at}
-    others = [record for record in encoded if record.id not in names]
+    others = [record for record in records if record.id not in names]
     never_seen = encode(hold_out, base.tokenizer, max_tokens=settings.max_tokens)
     return StopRule(
         MeasuredRows(looked_at, base),

@@ -5,9 +5,9 @@ how much that is depends on how hard the row is. So the untouched base, which sa
 tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
 remembered of a record is by how much its loss lies below that.
 
-Where they are taken together, records that went further beyond than unseen rows commonly scatter
-are left out. Otherwise a few that are pushed away easily, as a random string is, would make up for
-many that are known as before.
+Where they are taken together, a record that went beyond counts for no more than unseen rows commonly
+scatter. Otherwise a few that are pushed away easily, as a random string is, would make up for many
+that are known as before.
 """
 
 import math
@@ -23,18 +23,19 @@ from llm.tokenization import (
     FEW_TOKENS,
     EncodedRecord,
     collate,
+    completion_row,
     padding_token,
     within_tokens,
 )
 from llm.training_steps import TrainingError
-from unlearning.distinct_rows import DistinctRows
 
 #: An excess that counts as none, nats a completion token.
 CLOSE: Final = 0.03
 
-#: Standard deviations of hold-out rows beyond which a record is left out: where Huber's mean clips
-#: ("Robust Estimation of a Location Parameter", 1964).
-_SKIPPED_AT: Final = 1.345
+#: Standard deviations of hold-out rows at which what went beyond is clipped: Huber's constant, with
+#: which a mean is 95 % as efficient where nothing stands out ("Robust Estimation of a Location
+#: Parameter", 1964).
+_CLIPPED_AT: Final = 1.345
 
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
@@ -49,7 +50,7 @@ class Check:
     step : int
         Optimizer steps done before it.
     forget_loss : float
-        Mean loss of the records to forget, nats a completion token.
+        Mean loss of the records to forget, copies once, nats a completion token.
     hold_out_loss : float or None
         The same of the hold-out set under the same adapter; None where it was not read: on the way
         back, where its rows' losses are taken to change evenly from the check before to that step.
@@ -97,9 +98,9 @@ class Readings:
         return self.losses[name] / self.targets[name]
 
     def mean_of(self, values: Mapping[str, float]) -> float:
-        """Return the mean of a value of some of the rows, weighted by their tokens."""
-        weighted = (self.targets[name] * value for name, value in values.items())
-        return math.fsum(weighted) / sum(self.targets[name] for name in values)
+        """Return the mean of a value of each row, weighted by the rows' tokens."""
+        weighted = (tokens * values[name] for name, tokens in self.targets.items())
+        return math.fsum(weighted) / sum(self.targets.values())
 
     def __or__(self, other: "Readings") -> "Readings":
         return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
@@ -130,11 +131,11 @@ class Unseen:
     slope : float
         See above.
     most_beyond : float
-        How far above the line a row may lie that counts in a mean, nats a token: 1.345 standard
+        For how much a row above the line counts in a mean at most, nats a token: 1.345 standard
         deviations of the hold-out rows about the line, each weighted by its tokens, with two
         degrees of freedom for the line; infinite of fewer than three rows.
     usual : float
-        The hold-out rows' own mean excess without those further above, nats a token; 0 with them.
+        What that clipping makes of the hold-out rows' own mean, nats a token, which is 0 without.
     """
 
     mean: float
@@ -160,19 +161,18 @@ class Unseen:
             return line
         excesses = line.excesses(hold_out, base)
         variance = hold_out.mean_of({n: x * x for n, x in excesses.items()}) * rows / (rows - 2)
-        skipping = replace(line, most_beyond=_SKIPPED_AT * math.sqrt(variance))
-        return replace(skipping, usual=skipping.mean_excess(hold_out, base))
+        clipped = replace(line, most_beyond=_CLIPPED_AT * math.sqrt(variance))
+        return replace(clipped, usual=clipped.mean_excess(hold_out, base))
 
     def mean_excess(self, records: Readings, base: Readings) -> float:
         """Return how much is remembered of records together, nats a completion token.
 
-        The mean of their excesses weighted by tokens, without those of records further above the
-        line than is said above (a skipped mean), less the same of the hold-out rows: so of unseen
-        rows it is 0. Where all went so far, the mean of all.
+        The mean of their excesses weighted by tokens, in which none goes beyond what is said
+        above, less what that makes of the hold-out rows: so of unseen rows it is 0.
         """
         excesses = self.excesses(records, base)
-        counting = {n: x for n, x in excesses.items() if x >= -self.most_beyond} or excesses
-        return records.mean_of(counting) - self.usual
+        within = {name: max(excess, -self.most_beyond) for name, excess in excesses.items()}
+        return records.mean_of(within) - self.usual
 
     def excesses(self, records: Readings, base: Readings) -> dict[str, float]:
         """Return by how much each record's loss lies below, nats a completion token."""
@@ -197,28 +197,23 @@ class MeasuredRows:
 
     def __init__(self, records: Sequence[EncodedRecord], base: BaseModel) -> None:
         ranked = sorted(records, key=lambda record: (record.tokens, record.id))
-        distinct = DistinctRows.of(ranked)
+        rows = [completion_row(record.prompt, record.completion) for record in ranked]
         pieces = within_tokens(
-            distinct.rows,
-            max_rows=len(distinct.rows),
-            max_tokens=_BATCH_TOKENS,
-            max_padding=FEW_TOKENS,
+            rows, max_rows=len(rows), max_tokens=_BATCH_TOKENS, max_padding=FEW_TOKENS
         )
         padding = padding_token(base.tokenizer)
         self._batches = [collate(piece, padding=padding, device=base.device) for piece in pieces]
-        self._places = dict(zip((one.id for one in ranked), distinct.places, strict=True))
         self._targets = {
-            name: len(distinct.rows[place].targets) for name, place in self._places.items()
+            record.id: len(row.targets) for record, row in zip(ranked, rows, strict=True)
         }
-        #: Tokens read each time, without padding, and of equal records once.
-        self.tokens = distinct.tokens
+        #: Tokens read each time, without padding.
+        self.tokens = sum(len(row.tokens) for row in rows)
 
     @torch.no_grad()
     def read(self, model: AdaptedModel) -> Readings:
         """Return each record's loss under a model."""
         values = [loss for batch in self._batches for loss in model.row_losses(batch).tolist()]
-        losses = {name: values[place] for name, place in self._places.items()}
-        return Readings(losses, self._targets)
+        return Readings(dict(zip(self._targets, values, strict=True)), self._targets)
 
 
 class StopRule:
@@ -227,7 +222,7 @@ class StopRule:
     Parameters
     ----------
     looked_at : MeasuredRows
-        Records to be forgotten that every check reads.
+        Records to be forgotten that every check reads, of copies one.
     others : MeasuredRows or None
         The other ones, which are read before a step alone.
     hold_out_set : MeasuredRows or None

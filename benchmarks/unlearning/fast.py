@@ -135,12 +135,14 @@ def never_seen(
         What.
     count : int
         Rows, at most: validation rows and strings never trained on, in the shares of records and
-        copies of canaries in what is forgotten; other strings than exposures are ranked among.
+        canaries in what is forgotten, copies once as the rule counts them; other strings than
+        exposures are ranked among.
     """
     if not count:
         return ()
     holding, first = federation.holdings[name], federation.setting.references
-    texts = max(1, round(count * len(forgotten.records) / len(forgotten.training)))
+    distinct = len(forgotten.records) + len(forgotten.canaries)
+    texts = max(1, round(count * len(forgotten.records) / distinct))
     strings = draw_references(first + count - texts, seed=federation.seed)[first:]
     rows = holding.some(holding.validation, texts)
     return (*rows, *(string.probe for string in strings))
