@@ -234,7 +234,7 @@ class _Remembered:
         self._received = received
         self._base = {name: (a, torch.zeros_like(b)) for name, (a, b) in received.items()}
         self._model, self._records, self._copy_of, self._rule = model, records, copy_of, rule
-        #: Nats, by the first copy's id; empty before the first step, and where nobody asks for them.
+        #: Nats, by the first copy's id; empty before the first step, or where nobody asks for it.
         self.reference: Mapping[str, float] = {}
         self._under_base(rule.read_base)
 

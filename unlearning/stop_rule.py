@@ -5,9 +5,9 @@ how much that is depends on how hard the row is. So the untouched base, which sa
 tells how hard each row is, and the hold-out rows tell what a model makes of a row so hard. What is
 remembered of a record is by how much its loss lies below that.
 
-Where they are taken together, a record that went beyond counts for no more than unseen rows commonly
-scatter. Otherwise a few that are pushed away easily, as a random string is, would make up for many
-that are known as before.
+Where they are taken together, copies count once, and a record that went beyond counts for no more
+than unseen rows commonly scatter. Otherwise a few that are pushed away easily, as a random string
+is, would make up for many that are known as before.
 """
 
 import math
