@@ -14,8 +14,10 @@ from tests.flower_messages import flower_task
 
 __all__ = ["flower_task"]
 
-# An example's wall time says more of what else the machine does than of the code.
-hypothesis.settings.register_profile("foedus", deadline=None)
+# An example's wall time says more of what else the machine does than of the code. The same code is
+# tried on the same examples; `--hypothesis-profile=explore` looks for others.
+hypothesis.settings.register_profile("foedus", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("foedus")
 
 #: Takes minutes by itself.
