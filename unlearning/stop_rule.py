@@ -277,11 +277,13 @@ class StopRule:
         TrainingError
             If the records' mean loss is no number.
         """
-        seen = self._read(self._looked_at, model)
-        hold_out = None if self._hold_out_set is None else self._read(self._hold_out_set, model)
-        if hold_out is not None:
-            self._way = (self._way[1] if self._way else hold_out), hold_out
-        self._judge(seen, hold_out, step, 1.0, None if hold_out is None else hold_out.mean)
+        seen = self._see(model, step)
+        if self._hold_out_set is None:
+            self.checks.append(Check(step, seen.mean, None, None))
+            return
+        hold_out = self._read(self._hold_out_set, model)
+        self._way = (self._way[1] if self._way else hold_out), hold_out
+        self.checks.append(Check(step, seen.mean, hold_out.mean, self._excess(seen, hold_out)))
 
     def look(self, model: AdaptedModel, share: float) -> float:
         """Look at the model between the last two checks; return the excess there.
@@ -292,32 +294,27 @@ class StopRule:
         if self._way is None:
             raise RuntimeError("a look between checks that read no hold-out rows")
         before, after = self._way
-        seen = self._read(self._looked_at, model)
         step = self.checks[-1].step
-        return self._judge(seen, before.towards(after, share), step, share, None) or 0.0
+        seen = self._see(model, step)
+        excess = self._excess(seen, before.towards(after, share))
+        self.checks.append(Check(step, seen.mean, None, excess, share))
+        return excess
 
-    def _judge(
-        self,
-        seen: Readings,
-        hold_out: Readings | None,
-        step: int,
-        share: float,
-        hold_out_loss: float | None,
-    ) -> float | None:
+    def _see(self, model: AdaptedModel, step: int) -> Readings:
+        self._seen = seen = self._read(self._looked_at, model)
         if not math.isfinite(seen.mean):
             raise TrainingError(
                 f"after {step} steps the records' loss is {seen.mean}; expected "
                 "a finite number (lower the learning rate, or check the received adapter)"
             )
-        self._seen, excess = seen, None
-        if hold_out is not None:
-            if self._base is None:
-                raise RuntimeError("a check before the untouched base was read: call read_base")
-            of_records, of_hold_out = self._base
-            self._unseen = Unseen.fitted(hold_out, of_hold_out)
-            excess = self._unseen.mean_excess(seen, of_records)
-        self.checks.append(Check(step, seen.mean, hold_out_loss, excess, share))
-        return excess
+        return seen
+
+    def _excess(self, seen: Readings, hold_out: Readings) -> float:
+        if self._base is None:
+            raise RuntimeError("a check before the untouched base was read: call read_base")
+        of_records, of_hold_out = self._base
+        self._unseen = Unseen.fitted(hold_out, of_hold_out)
+        return self._unseen.mean_excess(seen, of_records)
 
     def losses(self, model: AdaptedModel) -> Readings:
         """Return all records' losses under the model, which the last check looked at."""
