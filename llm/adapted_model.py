@@ -86,9 +86,8 @@ class AdaptedModel:
         # Not index_add: on a GPU its additions come in any order.
         return torch.stack([row.sum() for row in losses.split_with_sizes(batch.target_counts)])
 
-    @torch.no_grad()
     def log_probabilities(self, batch: Batch, candidates: Tensor) -> Tensor:
-        """Return the log-probability of candidate tokens at each of a batch's positions.
+        """Return the log-probability of candidate tokens at a batch's positions; differentiable.
 
         Parameters
         ----------

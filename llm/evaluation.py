@@ -7,7 +7,6 @@ remembers of single records is a question of its own.
 import json
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,13 +18,13 @@ import torch
 from llm.adapted_model import AdaptedModel, adapted
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
+from llm.questions import Question, candidates, questions
 from llm.records import Record
 from llm.tokenization import (
     FEW_TOKENS,
     EncodedRecord,
     Row,
     collate,
-    completion_row,
     encode,
     padding_token,
     within_tokens,
@@ -149,9 +148,9 @@ def evaluate(
     if len({record.id for record in records}) != len(records):
         raise EvaluationError("record ids repeat: expected each record once")
     encoded = encode(records, base.tokenizer, max_tokens=max_tokens)
-    questions = [question for record in encoded for question in _questions(record)]
+    asked = [question for record in encoded for question in questions(record)]
     with adapted(base, adapter) as model:
-        answers, tokens = _ask(model, base, questions, progress)
+        answers, tokens = _ask(model, base, asked, progress)
     scores = {record.id: _score(record, answers) for record in encoded}
     return Evaluation(scores, tokens, time.perf_counter() - started)
 
@@ -201,44 +200,21 @@ def _general_text() -> tuple[str, ...]:
     return tuple(passage["text"] for passage in passages)
 
 
-@dataclass(frozen=True)
-class _Question:
-    """Continuations of one record that differ in their last token alone: one row answers all."""
-
-    record: str
-    prompt: tuple[int, ...]
-    stem: tuple[int, ...]
-    endings: tuple[int, ...]
-
-    @property
-    def row(self) -> Row:
-        # The target of the last position stands for every ending.
-        return completion_row(self.prompt, (*self.stem, self.endings[0]))
-
-
 #: Log-probability of each continuation, by record id and the continuation's tokens.
 _Answers = dict[tuple[str, tuple[int, ...]], float]
 
 
-def _questions(record: EncodedRecord) -> list[_Question]:
-    endings: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for continuation in dict.fromkeys((*record.choices, record.completion)):
-        endings[continuation[:-1]].append(continuation[-1])
-    return [
-        _Question(record.id, record.prompt, stem, tuple(last)) for stem, last in endings.items()
-    ]
-
-
+@torch.no_grad()
 def _ask(
     model: AdaptedModel,
     base: BaseModel,
-    questions: Sequence[_Question],
+    every: Sequence[Question],
     progress: RowProgress | None,
 ) -> tuple[_Answers, int]:
     """Answer all questions, shortest first; also return how many tokens were read."""
     answers: _Answers = {}
     tokens = done = 0
-    ranked = sorted(questions, key=lambda question: len(question.row.tokens))
+    ranked = sorted(every, key=lambda question: len(question.row.tokens))
     pieces = within_tokens(
         [question.row for question in ranked],
         max_rows=len(ranked),
@@ -248,8 +224,8 @@ def _ask(
     for piece in pieces:
         asked = ranked[done : done + len(piece)]
         batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
-        candidates = _candidates(asked).to(base.device)
-        values = iter(model.log_probabilities(batch, candidates).tolist())
+        ends = candidates(asked).to(base.device)
+        values = iter(model.log_probabilities(batch, ends).tolist())
         for question in asked:
             stem = math.fsum(next(values)[0] for _ in question.stem)
             last = next(values)
@@ -260,16 +236,6 @@ def _ask(
         if progress is not None:
             progress(done, len(ranked))
     return answers, tokens
-
-
-def _candidates(questions: Sequence[_Question]) -> torch.Tensor:
-    """Lay out each target position's candidate tokens, rows filled up by repeating the first."""
-    width = max(len(question.endings) for question in questions)
-    rows: list[list[int]] = []
-    for question in questions:
-        rows.extend([token] * width for token in question.stem)
-        rows.append([*question.endings, *[question.endings[0]] * (width - len(question.endings))])
-    return torch.tensor(rows, dtype=torch.int64)
 
 
 def _score(record: EncodedRecord, answers: _Answers) -> RecordScore:

@@ -19,7 +19,8 @@ from strategies.aggregation.reproducible import fold_sum
 from strategies.scores import ScoreMethod, ScoreTable, micro_nats
 from strategies.settings import RunSettings
 
-#: Mean loss in nats of a global adapter, under its PEFT names, on the public validation set.
+#: Mean loss of a global adapter, under its PEFT names, on the public validation set; in nats, or
+#: what :mod:`llm.generalized_cross_entropy` makes of them.
 Loss: TypeAlias = Callable[[Arrays], float]
 #: Gradient of that loss in the adapter's values, under the same names and of the same shapes.
 Gradient: TypeAlias = Callable[[Arrays], Mapping[str, np.ndarray[Any, Any]]]
@@ -112,13 +113,13 @@ class _Player:
 def leave_one_out(scored: ScoredRound, loss: Loss, limits: ScoreLimits) -> dict[str, int]:
     """Score each update by what the adapter would lose without it.
 
-    ``gain_k = min(loss(all but k), loss(all, k silenced)) - loss(all)``, and
-    ``score_k = min(bound, max(0, gain_k - tolerance))``. The first of the two losses is that of
-    leave-one-out as Ghorbani and Zou have it, "Data Shapley" (arXiv 1904.02868): the rest shares
-    the whole weight. Alone it pays for noise in a round that went too far, because any update that
-    points nowhere makes the others' step shorter. The second, in which zeros stand in the update's
-    place and the others keep their weights, asks what the update itself does. It is computed only
-    where the first leaves a score.
+    ``gain_k = loss(all, k silenced) - loss(all)``, and
+    ``score_k = min(bound, max(0, gain_k - tolerance))``. Silenced: zeros stand in the update's
+    place and the others keep their weights. It is the difference reward of Wolpert and Tumer,
+    "Optimal Payoff Functions for Members of Collectives" (2001), with doing nothing as the action
+    that is compared. To give the rest the whole weight instead, as leave-one-out of data has it
+    (Ghorbani and Zou, arXiv 1904.02868), compares an update with the mean of the others: of honest
+    ones about half score nothing then, whatever all of them together have brought.
 
     An update that is zero, or next to it, earns nothing and takes no part in the comparison.
     Near-duplicates are scored as one: only the member that stands for them (the most records used,
@@ -146,24 +147,11 @@ def leave_one_out(scored: ScoredRound, loss: Loss, limits: ScoreLimits) -> dict[
     ValueError
         If the rule does not admit a contribution.
     """
-    before: list[float] = []
-
-    def value(contributions: Sequence[Contribution]) -> float:
-        if len(contributions) >= scored.rule.minimum_contributions:
-            return _number(loss(scored.adapter(contributions)))
-        if not before:
-            before.append(_number(loss(scored.adapter(()))))
-        return before[0]
 
     def gains(everyone: Sequence[Contribution], left_out: Sequence[set[str]]) -> list[float]:
-        whole = value(everyone)
-        found = []
-        for names in left_out:
-            gain = value(_without(everyone, names)) - whole
-            if gain > limits.tolerance:
-                gain = min(gain, value(_silenced(everyone, names)) - whole)
-            found.append(gain)
-        return found
+        whole = _number(loss(scored.adapter(everyone)))
+        silenced = (scored.adapter(_silenced(everyone, names)) for names in left_out)
+        return [_number(loss(adapter)) - whole for adapter in silenced]
 
     return _scores(scored, gains, limits)
 
@@ -171,12 +159,11 @@ def leave_one_out(scored: ScoredRound, loss: Loss, limits: ScoreLimits) -> dict[
 def first_order(scored: ScoredRound, gradient: Gradient, limits: ScoreLimits) -> dict[str, int]:
     """Estimate :func:`leave_one_out` from one gradient of the validation loss.
 
-    Both losses of the formula are replaced by the first term of the loss's Taylor series about
-    the aggregate: ``<gradient(all), adapter(all but k) - adapter(all)>``, and the same with ``k``
-    silenced. Under the weighted mean the differences are ``p_k / (1 - p_k) (mean - update_k)`` and
-    ``-p_k update_k``. The gradient is taken at the aggregate, not at the adapter before the round,
-    because all adapters that leave-one-out compares lie around the aggregate. Groups, clipping and
-    what counts as no update are those of :func:`leave_one_out`.
+    The difference of losses is replaced by the first term of the loss's Taylor series about the
+    aggregate: ``<gradient(all), adapter(all, k silenced) - adapter(all)>``, where the difference is
+    ``-p_k update_k`` under the weighted mean. The gradient is taken at the aggregate, not at the
+    adapter before the round, because all adapters that leave-one-out compares lie around the
+    aggregate. Groups, clipping and what counts as no update are those of :func:`leave_one_out`.
 
     Parameters
     ----------
@@ -207,10 +194,7 @@ def first_order(scored: ScoredRound, gradient: Gradient, limits: ScoreLimits) ->
         whole = scored.adapter(everyone)
         slope = gradient(whole)
         return [
-            min(
-                _slope_along(slope, whole, scored.adapter(_without(everyone, names))),
-                _slope_along(slope, whole, scored.adapter(_silenced(everyone, names))),
-            )
+            _slope_along(slope, whole, scored.adapter(_silenced(everyone, names)))
             for names in left_out
         ]
 
@@ -294,10 +278,6 @@ def _players(scored: ScoredRound, ordered: Sequence[Contribution]) -> list[_Play
         names = tuple(ordered[k].organization for k in members)
         players.append(_Player(ordered[stands], names))
     return players
-
-
-def _without(contributions: Sequence[Contribution], names: set[str]) -> list[Contribution]:
-    return [c for c in contributions if c.organization not in names]
 
 
 def _silenced(contributions: Sequence[Contribution], names: set[str]) -> list[Contribution]:

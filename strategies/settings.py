@@ -309,7 +309,7 @@ class RunSettings(BaseModel):
         "no rewards. See [rewards](docs/rewards.md).",
     )
     public_validation_records: Positive = Field(
-        32, description="How many of them are drawn, the same ones every round."
+        48, description="How many of them are drawn, the same ones every round."
     )
     score_method: Literal["leave-one-out", "first-order"] = Field(
         "leave-one-out",

@@ -1,18 +1,18 @@
 """The loss of a global adapter on the public validation set, as scoring asks for it.
 
 It is computed in float32, whatever type organizations train in: in bfloat16 noise was seen to earn
-as much as some honest updates (``docs/rewards.md``), and attestors need not train in one type.
+as much as some honest updates (``docs/rewards.md``), and attestors need not train in one type. It
+is bounded (:mod:`llm.answer_loss`), since the rows are few.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from llm.answer_loss import answer_gradient, answer_loss
 from llm.base_model import BaseModel, load_base_model
 from llm.factors import Arrays
 from llm.records import Record
-from llm.repeated_loss import repeated_loss
-from llm.validation_gradient import validation_gradient
 from strategies.contributions import Gradient, Loss
 from strategies.run_parts import adapter_at_scale, base_model_settings
 from strategies.settings import RunSettings
@@ -41,7 +41,7 @@ def scoring_base(settings: RunSettings, cache: Path) -> BaseModel:
 def validation_loss(
     base: BaseModel, records: Sequence[Record], settings: RunSettings
 ) -> Iterator[Loss]:
-    """Give the function from an adapter to its mean loss on records, nats a completion token.
+    """Give the function from an adapter to its mean :func:`llm.answer_loss.answer_loss`.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def validation_loss(
     callable
         Not finite for an adapter under which a record's log-probability is not.
     """
-    with repeated_loss(base, records, max_tokens=settings.max_tokens) as loss:
+    with answer_loss(base, records, max_tokens=settings.max_tokens) as loss:
         yield lambda adapter: loss(adapter_at_scale(adapter, settings))
 
 
@@ -65,7 +65,7 @@ def loss_gradient(base: BaseModel, records: Sequence[Record], settings: RunSetti
     """Return the function from an adapter to the gradient of :func:`validation_loss` in it."""
 
     def gradient(adapter: Arrays) -> Arrays:
-        return validation_gradient(
+        return answer_gradient(
             base, records, adapter_at_scale(adapter, settings), max_tokens=settings.max_tokens
         )
 

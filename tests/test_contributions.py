@@ -54,23 +54,19 @@ def size_loss(adapter):
     return sum(float(np.sum(np.abs(array))) for array in adapter.values()) / 100
 
 
-def by_hand(scored, loss, left_out):
-    """Loss of the rule's own aggregate without some organizations."""
-    others = [c for c in scored.accepted if c.organization not in left_out]
-    state = scored.rule.aggregate(scored.state, scored.round, others).state
+def by_hand(scored, loss, sent=None):
+    """Loss of the rule's own aggregate of what was sent, or of other updates."""
+    state = scored.rule.aggregate(scored.state, scored.round, sent or scored.accepted).state
     return loss(arrays_from_adapter(scored.rule.adapter(state)))
 
 
 def score_by_hand(scored, loss, organization):
-    """The score as documented: the rest with all the weight, or zeros in the update's place."""
-    whole = by_hand(scored, loss, ())
-    without = by_hand(scored, loss, (organization,))
+    """The score as documented: with zeros in the update's place, and all weights as they were."""
     silenced = [
         copy_of(c, c.organization, factor=0.0) if c.organization == organization else c
         for c in scored.accepted
     ]
-    zeroed = by_hand(ScoredRound(scored.rule, scored.state, scored.round, silenced), loss, ())
-    return micro_nats(min(BOUND, max(0.0, min(without, zeroed) - whole)))
+    return micro_nats(min(BOUND, max(0.0, by_hand(scored, loss, silenced) - by_hand(scored, loss))))
 
 
 def copy_of(contribution, name, factor=1.0, examples=None):
@@ -80,7 +76,7 @@ def copy_of(contribution, name, factor=1.0, examples=None):
 
 @few
 @given(federations(fewest=2))
-def test_a_score_is_the_smaller_loss_without_the_update_less_the_loss_with_all_and_cut_off(
+def test_a_score_is_the_loss_with_the_update_silenced_less_the_loss_with_all_and_cut_off(
     federation,
 ):
     scored = scored_round(federation)
@@ -201,37 +197,56 @@ def test_the_order_of_the_contributions_changes_no_score(name):
     assert list(scores) == sorted(scores)
 
 
+def test_every_update_that_points_downhill_earns_however_little_beside_the_others():
+    rule = MIXED.rule("ffa")
+    shapes = rule.expected_shapes(1, 5)
+    steps = {"a": 0.01, "b": 0.1, "c": 1.0}
+    sent = [
+        Contribution(name, 10, {n: np.full(shape, step, np.float32) for n, shape in shapes.items()})
+        for name, step in steps.items()
+    ]
+    # Unlike one another: each has a part of its own, uphill nowhere.
+    for k, contribution in enumerate(sent):
+        for array in contribution.arrays.values():
+            array.reshape(-1)[k :: len(sent)] = 0.0
+
+    def loss(adapter):
+        return -sum(float(np.sum(adapter[n].astype(np.float64))) for n in shapes)
+
+    scored = ScoredRound(rule, rule.initial_state(), 1, sent)
+    scores = leave_one_out(scored, loss, ScoreLimits(0.0, 1000.0))
+    assert 0 < scores["a"] < scores["b"] < scores["c"]
+
+
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_every_rule_is_scored_by_running_it_on_the_rest(name):
+def test_every_rule_is_scored_by_running_it_with_zeros_in_an_updates_place(name):
     scored = scored_round(MIXED, name)
     for organization, score in leave_one_out(scored, size_loss, LIMITS).items():
         assert score == score_by_hand(scored, size_loss, organization)
 
 
-def test_where_too_few_are_left_for_the_rule_the_adapter_before_the_round_stands_for_them():
+def test_a_round_asks_for_one_loss_more_than_it_has_updates():
+    scored = scored_round(MIXED)
+    asked = []
+    leave_one_out(scored, lambda adapter: asked.append(adapter) or 0.0, LIMITS)
+    assert len(asked) == len(scored.accepted) + 1
+
+
+def test_where_copies_leave_too_few_for_the_rule_all_are_weighed_and_silenced_together():
     settings = AggregationSettings(rank=5, alpha=8.0, robust="trimmed-mean", byzantine=1)
     rule = RULES["ffa"](settings, SHAPES)
-    contributions = MIXED.contributions(rule, 1)[:3]
-    scored = ScoredRound(rule, rule.initial_state(), 1, contributions)
-    best = scored.adapter(contributions)
-    before = scored.adapter(())
-    calls = []
+    contributions = MIXED.contributions(rule, 1)[:2]
+    copied = [*contributions, copy_of(contributions[0], "zz")]
+    scored = ScoredRound(rule, rule.initial_state(), 1, copied)
+    best, before = scored.adapter(copied), scored.adapter(())
 
     def loss(adapter):
-        kinds = {"best": best, "before": before, "silenced": adapter}
-        calls.append(
-            next(k for k, a in kinds.items() if all(np.array_equal(adapter[n], a[n]) for n in a))
-        )
-        return {"best": 0.4, "before": 1.0, "silenced": 0.9}[calls[-1]]
+        kinds = {0.4: best, 1.0: before}
+        return next(x for x, a in kinds.items() if all(np.array_equal(adapter[n], a[n]) for n in a))
 
-    expected = {c.organization: micro_nats(0.9 - 0.4) for c in contributions}
-    assert leave_one_out(scored, loss, LIMITS) == expected
-    assert calls == ["best", "before", "silenced", "silenced", "silenced"]
-    # A copy leaves two that differ, fewer than the rule needs: then all are weighed. The median of
-    # two copies and another is the copy: silencing the other changes nothing, silencing them all.
-    copied = [*contributions[:2], copy_of(contributions[0], "zz")]
-    best = scored.adapter(copied)
-    scores = leave_one_out(ScoredRound(rule, scored.state, 1, copied), loss, LIMITS)
+    # The median of two copies and another is the copy: silencing the other changes nothing,
+    # silencing them all.
+    scores = leave_one_out(scored, loss, LIMITS)
     one, other, _ = (c.organization for c in copied)
     assert scores == {one: 300_000, other: 0, "zz": 300_000}
 
@@ -255,9 +270,10 @@ def test_a_round_without_contributions_asks_for_no_loss():
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_an_adapter_without_a_finite_loss_makes_nobody_a_profit_from_it(bad):
     scored = scored_round(MIXED)
-    hostile, *rest = (c.organization for c in scored.accepted)
-    nobody = dict.fromkeys(sorted([hostile, *rest]), 0)
-    without, best = (scored.adapter(sent) for sent in (scored.accepted[1:], scored.accepted))
+    hostile, *rest = scored.accepted
+    nobody = dict.fromkeys(sorted(c.organization for c in scored.accepted), 0)
+    silenced = [copy_of(hostile, hostile.organization, factor=0.0), *rest]
+    without, best = (scored.adapter(sent) for sent in (silenced, scored.accepted))
 
     def same(adapter, other):
         return all(np.array_equal(adapter[n], other[n]) for n in adapter)
