@@ -10,20 +10,27 @@ gains are measured in that one too.
 """
 
 import argparse
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
+from scipy.special import logsumexp
 
 from benchmarks.provenance import RESULTS, provenance
 from client_app.own_data import load_own_data
 from llm.base_model import BaseModel, load_base_model
 from llm.draw import draw
-from llm.factors import arrays_from_adapter
+from llm.evaluation import evaluate
+from llm.factors import Arrays, arrays_from_adapter
+from llm.generalized_cross_entropy import USUAL_POWER, generalized
+from llm.records import Record
 from llm.training import TrainedPart, train, training_seed
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.contributions import ScoredRound, ScoreLimits, first_order, leave_one_out
@@ -45,13 +52,15 @@ OUTPUT = RESULTS / "contributions.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--spread-rows", type=int, default=200)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     options = parser.parse_args()
     console, settings = Console(stderr=True), RunSettings()
     cache = cache_folder(settings.home_path)
     rule, base = agreed_rule(settings), load_base_model(base_model_settings(settings), cache)
-    rows = public_validation_set(settings, cache)
-    if rows is None:
+    more = settings.model_copy(update={"public_validation_records": options.spread_rows})
+    rows, many = public_validation_set(settings, cache), public_validation_set(more, cache)
+    if rows is None or many is None:
         raise SystemExit("the default settings name no public validation set")
     exact = scoring_base(settings, cache)
     rounds, scored_rounds, state = [], [], rule.initial_state()
@@ -63,6 +72,7 @@ def main() -> None:
         scored = ScoredRound(rule, state, number, contributions)
         scored_rounds.append(scored)
         rounds.append({"round": number, **measure(exact, rows, settings, scored)})
+        rounds[-1]["spread"] = spread(exact, many.records, settings, scored)
         console.print(rounds[-1])
         state = rule.aggregate(state, number, contributions).state
     result: dict[str, Any] = {
@@ -132,6 +142,44 @@ def measure(
     measured["first_order"] = first_order(scored, gradient, limits)
     measured["first_order_seconds"] = time.perf_counter() - started
     return measured
+
+
+def spread(
+    base: BaseModel, records: Sequence[Record], settings: RunSettings, scored: ScoredRound
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return each update's gain and its standard error over rows, in two losses."""
+    whole = losses_of_rows(base, records, settings, scored.adapter(scored.accepted))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for one in scored.accepted:
+        zeros = {name: np.zeros_like(array) for name, array in one.arrays.items()}
+        silenced = [replace(c, arrays=zeros) if c is one else c for c in scored.accepted]
+        without = losses_of_rows(base, records, settings, scored.adapter(silenced))
+        found[one.organization] = {
+            name: {
+                "gain": float(np.mean(without[name] - whole[name])),
+                "standard_error": float(np.std(without[name] - whole[name], ddof=1))
+                / math.sqrt(len(records)),
+            }
+            for name in whole
+        }
+    return found
+
+
+def losses_of_rows(
+    base: BaseModel, records: Sequence[Record], settings: RunSettings, adapter: Arrays
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return each row's loss as scored, and its cross entropy, (rows,), nats."""
+    scores = evaluate(
+        base, records, adapter_at_scale(adapter, settings), max_tokens=settings.max_tokens
+    ).scores
+    right = []
+    for record in records:
+        choices = np.array(scores[record.id].choice_log_probabilities)
+        right.append(logsumexp(choices) - choices[record.choices.index(record.completion)])
+    return {
+        "answers": generalized(torch.tensor(right), USUAL_POWER).numpy(),
+        "cross_entropy": np.array([scores[record.id].loss for record in records]),
+    }
 
 
 def joined(scored: ScoredRound) -> ScoredRound:

@@ -1,8 +1,7 @@
 """What a round scores: leave-one-out over an effort's response, with groups and noise.
 
 The rule is that of :mod:`strategies.contributions`, with the losses taken from the response instead
-of a model: without ``k`` the round's summed effort lacks ``k``'s. Both of the rule's losses
-(renormalized and silenced) coincide here, since an effort has no direction.
+of a model: with ``k`` silenced the round's summed effort lacks ``k``'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +65,7 @@ def scores(
 def expected_gains(
     efforts: NDArray[np.float64] | Sequence[float], progress: float, response: Response
 ) -> NDArray[np.float64]:
-    """Return ``L(all but k) - L(all)`` for each effort, nats.
+    """Return ``L(all, k silenced) - L(all)`` for each effort, nats.
 
     Parameters
     ----------
