@@ -117,7 +117,7 @@ def contribution(
         records,
         adapter_at_scale(arrays_from_adapter(rule.adapter(state)), settings),
         TrainedPart(plan.train_a, plan.train_b, plan.rank),
-        training_settings(settings),
+        training_settings(settings, number),
         seed=training_seed("benchmark", number, name),
     )
     return Contribution(name, trained.records, trained.arrays)

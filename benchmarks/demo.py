@@ -146,7 +146,7 @@ def train_pooled(settings: RunSettings) -> dict[str, Any]:
             adapter_at_scale(initial, settings),
             TrainedPart(train_a=False, train_b=True, rank=settings.rank),
             # One long run that ended at its peak rate would end noisily: this is the fairer rival.
-            training_settings(settings).model_copy(
+            training_settings(settings, 1).model_copy(
                 update={"warmup_steps": 8, "schedule": "linear"}
             ),
             seed=training_seed(str(settings.seed), 1, "pooled"),

@@ -252,7 +252,7 @@ class Federation:
             records,
             adapter_at_scale(arrays_from_adapter(self.rule.adapter(state)), self.settings),
             TrainedPart(plan.train_a, plan.train_b, plan.rank),
-            training_settings(self.settings),
+            training_settings(self.settings, number),
             seed=training_seed(str(self.settings.seed), number, name),
         )
 

@@ -53,7 +53,7 @@ def train_share(
         share.records,
         start,
         TrainedPart(plan.train_a, plan.train_b, plan.rank),
-        training_settings(settings),
+        training_settings(settings, number),
         seed=training_seed(str(settings.seed), settings.logical_round(number), organization),
         on_top=pair,
         progress=lambda step, steps, loss: record.doing(doing, number, step, steps, loss),

@@ -1,7 +1,6 @@
 """Local training: records in, an update of LoRA factors out; the same bits for the same inputs."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.factors import Arrays, arrays_from_adapter
 from llm.records import Record
+from llm.schedules import share_of_peak
 from llm.tokenization import (
     EncodedRecord,
     by_length,
@@ -256,10 +256,5 @@ def _schedule(step: int, steps: int, settings: TrainingSettings) -> float:
     """Return the share of the peak step size at a step counted from 1."""
     if step <= settings.warmup_steps:
         return step / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 1.0
-    # The last step still moves: progress counts the steps that remain, this one included.
-    remaining = (steps - step + 1) / (steps - settings.warmup_steps)
-    if settings.schedule == "linear":
-        return remaining
-    return 0.5 * (1 - math.cos(math.pi * remaining))
+    after = settings.warmup_steps
+    return share_of_peak(settings.schedule, step - after, steps - after)

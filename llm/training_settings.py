@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm.schedules import Schedule
+
 
 class TrainingSettings(BaseModel):
     """How an organization trains.
@@ -45,7 +47,7 @@ class TrainingSettings(BaseModel):
     micro_batch_tokens: int = Field(default=1024, ge=1)
     epochs: int = Field(default=1, ge=1, le=1000)
     warmup_steps: int = Field(default=8, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=512, ge=2)
     long_records: Literal["truncate", "refuse"] = "truncate"

@@ -13,6 +13,7 @@ from llm.model_source import (
     base_model_path,
     model_fingerprint,
 )
+from llm.schedules import share_of_peak
 from llm.training_settings import TrainingSettings
 from strategies.aggregation import (
     RULES,
@@ -57,10 +58,17 @@ def target_of(settings: RunSettings) -> str | tuple[str, ...]:
     return tuple(part.strip() for part in settings.target_modules.split(",") if part.strip())
 
 
-def training_settings(settings: RunSettings) -> TrainingSettings:
-    """Return how organizations train."""
+def training_settings(settings: RunSettings, round_number: int) -> TrainingSettings:
+    """Return how organizations train in a round of the run."""
+    left = 1.0
+    if not settings.first_rounds.recovers_in(round_number):
+        # An adapter that is nearly there swings to and fro in steps of full size: each round's
+        # optimizer begins anew, and its first steps are as long as the step size lets them be.
+        left = share_of_peak(
+            settings.round_schedule, settings.logical_round(round_number), settings.rounds
+        )
     return TrainingSettings(
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate * left,
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
         epochs=settings.epochs,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
+from llm.schedules import Schedule
 from strategies.effort import Effort
 from strategies.first_rounds import FirstRounds
 from strategies.home import foedus_home
@@ -174,8 +175,13 @@ class RunSettings(BaseModel):
         1e-3, gt=0, le=1, allow_inf_nan=False, description="Peak learning rate (AdamW)."
     )
     warmup_steps: int = Field(2, ge=0, description="Steps of linear warm-up in each round.")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    schedule: Schedule = Field(
         "constant", description="Learning rate after the warm-up, within a round."
+    )
+    round_schedule: Schedule = Field(
+        "linear",
+        description="What of that is left over the rounds of the run. Rounds of recovery have all "
+        "of it.",
     )
     max_gradient_norm: PositiveFloat = Field(1.0, description="Gradients are clipped to this norm.")
     max_tokens: int = Field(

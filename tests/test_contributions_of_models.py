@@ -49,7 +49,7 @@ class Federation:
         sent = []
         for name, records in self.records.items():
             trained = train(
-                self.base, records, adapter, part, training_settings(self.settings), seed=number
+                self.base, records, adapter, part, training_settings(self.settings, 1), seed=number
             )
             sent.append(Contribution(name, trained.records, trained.arrays))
         return ScoredRound(self.rule, state, number, sent)

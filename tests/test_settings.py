@@ -205,10 +205,29 @@ def test_whatever_is_accepted_can_be_trained_with(config):
         settings = RunSettings.from_run_config(config)
     except SettingsError:
         return
-    training_settings(settings)
+    training_settings(settings, settings.rounds)
     base_model_settings(settings)
     if settings.chain_url != "managed":
         chain_settings(settings)
+
+
+def test_steps_grow_smaller_over_the_rounds_of_a_run_but_not_in_rounds_of_recovery():
+    plain = RunSettings(rounds=4, learning_rate=0.008)
+    rates = [training_settings(plain, number).learning_rate for number in (1, 2, 3, 4)]
+    assert rates == pytest.approx([0.008, 0.006, 0.004, 0.002])
+    alike = RunSettings(rounds=4, learning_rate=0.008, round_schedule="constant")
+    assert {training_settings(alike, number).learning_rate for number in (1, 4)} == {0.008}
+    fast = RunSettings(
+        rounds=8,
+        learning_rate=0.008,
+        lineage=f"0x{'11' * 32}:4",
+        requests=f"0x{'22' * 32}",
+        unlearners="shop",
+        record_recovery_rounds=2,
+    )
+    # Of the run's own rounds the first unlearns, two recover, and one was still to come.
+    rates = [training_settings(fast, number).learning_rate for number in (2, 3, 4)]
+    assert rates == pytest.approx([0.008, 0.008, 0.001])
 
 
 def test_home_and_cache_come_from_setting_then_environment_then_default(monkeypatch, tmp_path):

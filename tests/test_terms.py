@@ -51,6 +51,7 @@ AGREED = {
     "learning-rate": 0.002,
     "warmup-steps": 3,
     "schedule": "linear",
+    "round-schedule": "cosine",
     "max-gradient-norm": 2.0,
     "max-tokens": 128,
     "validation-records": 65,

@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from llm.adapters import AdapterError, LoraAdapter
@@ -15,6 +18,7 @@ from llm.base_model import BaseModel, load_base_model
 from llm.factors import A_SUFFIX, B_SUFFIX
 from llm.model_source import BaseModelSettings
 from llm.records import Message, Record
+from llm.schedules import Schedule, share_of_peak
 from llm.tokenization import TokenizationError
 from llm.training import TrainedPart, TrainingError, TrainingResult, train, training_seed
 from llm.training_settings import TrainingSettings
@@ -81,6 +85,7 @@ def test_neither_global_random_state_is_read_or_changed(base: BaseModel) -> None
 
 _CHILD = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[1]))
@@ -219,6 +224,16 @@ def test_progress_tells_every_step_and_the_result_counts_them(base: BaseModel) -
 def test_training_lowers_the_loss(base: BaseModel) -> None:
     result = run(base, settings=SETTINGS.model_copy(update={"epochs": 5}))
     assert np.mean(result.losses[-3:]) < 0.5 * np.mean(result.losses[:3])
+
+
+@given(st.sampled_from(["constant", "linear", "cosine"]), st.integers(1, 200))
+def test_a_schedule_begins_at_the_peak_never_rises_and_moves_to_the_last_step(
+    schedule: Schedule, steps: int
+) -> None:
+    shares = [share_of_peak(schedule, step, steps) for step in range(1, steps + 1)]
+    assert shares[0] == 1.0
+    assert all(0 < later <= earlier for earlier, later in pairwise(shares))
+    assert shares[-1] == 1.0 if schedule == "constant" or steps == 1 else shares[-1] < 1.0
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

@@ -105,7 +105,7 @@ def _relearning(models: Models, cell: Cell, made: Made, questions: Questions) ->
         federation.adapter(retrained.state),
         questions.forget[:lessons],
         questions.forget[lessons:],
-        settings=training_settings(federation.setting.run),
+        settings=training_settings(federation.setting.run, 1),
         seed=cell.seed,
     )
     return {

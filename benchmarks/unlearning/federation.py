@@ -101,7 +101,7 @@ class Federation:
             records,
             self.adapter(state),
             self.part(number),
-            training_settings(self.setting.run),
+            training_settings(self.setting.run, number),
             seed=training_seed(str(self.seed), number, name),
         )
 
