@@ -1,8 +1,8 @@
 """The loss of a global adapter on the public validation set, as scoring asks for it.
 
-It is computed in float32, whatever type organizations train in: in bfloat16 noise was seen to earn
-as much as some honest updates (``docs/rewards.md``), and attestors need not train in one type. It
-is bounded (:mod:`llm.answer_loss`), since the rows are few.
+It is computed in float32, whatever type organizations train in: in bfloat16 noise was seen to gain
+more than the tolerance (``docs/rewards.md``), and attestors need not train in one type. It is
+bounded (:mod:`llm.answer_loss`), since the rows are few.
 """
 
 from collections.abc import Iterator, Sequence
