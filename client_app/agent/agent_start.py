@@ -21,7 +21,7 @@ from client_app.agent.double_q import Parameters
 TABLES_FILE: Final = Path(__file__).parent / "demo_tables.json"
 
 #: SHA-256 of that file: other tables are another agent.
-TABLES_SHA256: Final = "7c43092bdcd5852fe579d178e23c374139aec6083397b459e5244900e727c4ba"
+TABLES_SHA256: Final = "cc360e3f5342a4a5090c0d2392efb2e4be6bf170a9b9a60d7875276feec7d4d2"
 
 
 @dataclass(frozen=True)
