@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--records", type=int, default=128, help="a round, at full effort")
     parser.add_argument("--test-rows", type=int, default=200, help="of each organization")
-    parser.add_argument("--price", type=int, default=60, help="gwei a token (learned)")
+    parser.add_argument("--price", type=int, default=30, help="gwei a token (learned)")
     parser.add_argument("--budget", type=int, default=0, help="tokens an epoch, 0: any (learned)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     options = parser.parse_args()

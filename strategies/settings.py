@@ -246,7 +246,7 @@ class RunSettings(BaseModel):
         "50,75,100", description="Low, mid and high effort, in percent of all records or the rank."
     )
     token_price: Positive = Field(
-        60, lt=2**53, description="What a token processed costs an organization, in gwei."
+        30, lt=2**53, description="What a token processed costs an organization, in gwei."
     )
     token_prices: str = Field(
         "", description="Prices of single organizations: `shop=20,newspaper=5`."
