@@ -85,7 +85,6 @@ def test_neither_global_random_state_is_read_or_changed(base: BaseModel) -> None
 
 _CHILD = """
 import sys
-from itertools import pairwise
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[1]))
