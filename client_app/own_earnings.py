@@ -76,6 +76,8 @@ class OwnEarnings:
     def collect(self, payer: Callable[[], PublicChain]) -> int:
         """Make final what can be, and claim what a final round says has been earned.
 
+        Rounds that earned nothing are made final as well: only then has it come to nothing.
+
         Parameters
         ----------
         payer : callable
@@ -92,9 +94,10 @@ class OwnEarnings:
             If a transaction fails.
         """
         statements = self._kept()
-        most = max((one.amount for one in statements), default=0)
         claimed = self._claimed()
-        if most <= claimed:
+        if not statements or (
+            self._phase(statements[-1].round) is Phase.FINAL and statements[-1].amount <= claimed
+        ):
             return 0
         paying = payer()
         finalize_ready(paying, self._task)

@@ -187,12 +187,14 @@ class RunProgress:
     def close_rewards(self, grid: Grid) -> None:
         """Seal what the last round earned, in a round of its own that nobody trains in.
 
-        Nothing is left to a next round that never comes. Where the last round earned nothing, or
-        was not attested, there is nothing to seal.
+        Nothing is left to a next round that never comes: that a round earned nothing is said as
+        well, since whoever trained in it waits to know. Where the run pays nothing, or the last
+        round was not attested or is one that nobody trained in already, there is nothing to seal.
         """
         self.attest_last(grid)
-        sealed = RoundOutcome.from_manifest(self._archive.manifest(self.parent_round)).rewards
-        if self.rewards.total == sealed.total:
+        last = RoundOutcome.from_manifest(self._archive.manifest(self.parent_round))
+        counted = self.rewards.round > last.rewards.round
+        if not (self._reward_terms.pool and last.invited and counted):
             return
         number, adapter = self.open_next(grid)
         self.finish(

@@ -94,6 +94,14 @@ def test_a_run_that_pays_nothing_has_no_closing_round(tmp_path):
     assert any(federation.chain.round(federation.task, 2).scores)
 
 
+def test_a_closing_round_is_followed_by_no_other_where_the_last_one_earned_nothing(tmp_path):
+    behaviours = dict.fromkeys(NAMES, declining)
+    chain = LightChain()
+    for _ in range(2):
+        federation = Federation(tmp_path, chain, behaviours=behaviours, attestors=TWO).run()
+        assert federation.archive.last_prepared_round() == 3
+
+
 def test_another_attestor_leads_each_round(tmp_path):
     asked = []
 
@@ -232,9 +240,9 @@ def test_a_round_of_declines_is_attested_with_zeros_and_no_model_is_asked(tmp_pa
         assert attestation.landed
         assert attestation.scores.scores == dict.fromkeys(NAMES, 0)
     assert asked == []
-    # Nothing was earned: no round of its own seals it.
-    assert federation.archive.last_prepared_round() == 2
-    assert outcome_of(federation, 2).rewards.total == 0
+    # That the last round earned nothing is sealed too: whoever decided in it waits to know.
+    told = outcome_of(federation, 3).rewards
+    assert (told.round, told.total) == (2, 0)
     assert failed_checks(federation) == set()
 
 

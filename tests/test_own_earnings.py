@@ -294,6 +294,25 @@ def test_the_newest_final_round_is_claimed_once(tmp_path):
     assert chain.rewards.claims == [(2, 10)]
 
 
+def test_whoever_earned_nothing_makes_it_final_too_once(tmp_path, monkeypatch):
+    chain, calls = FakeChain(), []
+    first, second = outcome(1, 0, 0, {}), outcome(2, 1, 1, {})
+    chain.seal(first)
+    chain.seal(second)
+
+    def finalize(*_):
+        calls.append(1)
+        chain.seal(first, Phase.FINAL)
+        chain.seal(second, Phase.FINAL)
+
+    monkeypatch.setattr("client_app.own_earnings.finalize_ready", finalize)
+    earnings = told(tmp_path, chain, [first, second])
+    assert earnings.collect(lambda: chain) == 0
+    assert earnings.by_round()[1] == RoundEarning(0, arrived=True)
+    assert earnings.collect(lambda: chain) == 0
+    assert len(calls) == 1
+
+
 @pytest.mark.usefixtures("nothing_to_finalize")
 def test_where_another_claimed_for_us_nothing_is_wrong(tmp_path):
     chain = FakeChain()
