@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -46,9 +47,12 @@ _SAYABLE = (
 )
 
 
-#: Settings that are each organization's own: where its data lies, how often its ledger is anchored,
-#: whether its agent decides, and what it may spend.
+#: Settings that are each organization's own: where everything of it lies, by which node it reads
+#: the chain, where its data lies, how often its ledger is anchored, whether its agent decides, and
+#: what it may spend.
 _OWN = (
+    "home",
+    "chain-url",
     "data",
     "anchor-interval",
     "participation",
@@ -56,6 +60,7 @@ _OWN = (
     "token-budget",
     "budget-epoch",
 )
+_DEFAULTS = RunSettings().to_run_config()
 
 
 class OrganizationError(RuntimeError):
@@ -162,17 +167,26 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
 
 
 def _settings(message: Message, context: Context) -> tuple[RunSettings, ReplayOrder | None]:
-    """Return the run's settings, and the order that the message carries, if any.
-
-    A deployed node's own configuration has the last word on some settings.
-    """
+    """Return the run's settings, and the order that the message carries, if any."""
     config = RunSettings.from_run_config(context.run_config)
     header = message.content.config_records.get(protocol.HEADER)
     order = None if header is None else ReplayOrder.from_header(header)
     if order is not None:
         config = order.settings_at(config)
-    own = {key: context.node_config[key] for key in _OWN if key in context.node_config}
-    return RunSettings.from_run_config({**config.to_run_config(), **own}), order
+    return RunSettings.from_run_config({**config.to_run_config(), **_own(context)}), order
+
+
+def _own(context: Context) -> dict[str, Any]:
+    """Return what the node's own configuration says of the settings that are its organization's.
+
+    A deployed node takes none of them from the coordinator, who would name a path on the
+    organization's machine, or the chain that the organization checks the coordinator against: what
+    its configuration leaves out stays at the default.
+    """
+    given = {key: context.node_config[key] for key in _OWN if key in context.node_config}
+    if "organization" not in context.node_config:
+        return given
+    return {**{key: _DEFAULTS[key] for key in _OWN}, **given}
 
 
 @contextmanager
@@ -181,7 +195,7 @@ def _kept_errors(organization: str, context: Context) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        home = foedus_home(str(context.run_config.get("home", "")))
+        home = foedus_home(str(_own(context).get("home", context.run_config.get("home", ""))))
         folder = organization_folder(home, organization)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "errors.log").open("a") as log:

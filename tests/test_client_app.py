@@ -61,10 +61,37 @@ def test_a_node_says_which_organizations_it_answers_for(tmp_path):
     assert names == {0: ["cinema", "newspaper"], 1: ["microblog"], 2: ["shop"]}
 
 
+def deployed(settings, **given):
+    """The configuration of the node that the shop runs itself."""
+    own = {"organization": "shop", "home": settings.home, "data": settings.data}
+    return {**own, "chain-url": settings.chain_url, **given}
+
+
 def test_a_deployed_node_answers_for_the_organization_its_configuration_names(settings):
-    where = context(settings, organization="shop", **{"partition-id": 5, "num-partitions": 9})
+    numbers = {"partition-id": 5, "num-partitions": 9}
+    where = context(settings, **numbers, **deployed(settings))
     reply = ask(protocol.HELLO, hello(), where)
     assert reply.content[protocol.HEADER][protocol.ORGANIZATIONS] == ["shop"]
+
+
+def test_a_deployed_node_takes_its_home_its_chain_and_its_data_from_nobody_else(
+    settings, coordinator, tmp_path
+):
+    elsewhere = tmp_path / "elsewhere"
+    theirs = {"home": str(elsewhere), "chain_url": "http://127.0.0.1:9"}
+    bad = settings.model_copy(update=theirs)
+    reply = ask(protocol.TRAIN, coordinator.message(), context(bad, **deployed(settings)))
+    assert not reply.has_error()
+    assert not elsewhere.exists()
+
+
+def test_what_a_deployed_nodes_configuration_leaves_out_is_not_taken_from_the_coordinator(settings):
+    theirs = settings.model_copy(update={"data": "/etc/{organization}.jsonl"})
+    silent = {**deployed(settings, organization="clinic")}
+    del silent["data"]
+    said = failure(protocol.HELLO, hello(), context(theirs, **silent))
+    assert "DataError" in said
+    assert "/etc" not in said
 
 
 def test_a_round_is_answered_with_an_update(settings, coordinator):
