@@ -52,6 +52,12 @@ class RunSettings(BaseModel):
     resume: bool = Field(
         False, description="Continue the newest unfinished run (or `run-name`) where it stopped."
     )
+    bundle: str = Field(
+        "",
+        pattern="^([0-9a-f]{64})?$",
+        description="SHA-256 of the application that organizations on machines of their own run, "
+        "by which each refuses to start any other. Empty in a simulation.",
+    )
     seed: int = Field(
         42, ge=0, lt=2**63, description="Seed of everything drawn: records, order, A, dropout."
     )

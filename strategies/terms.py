@@ -31,6 +31,7 @@ _LOCAL = frozenset(
 #: use them are what they were before these settings were there.
 _WHERE_GIVEN = frozenset(
     {
+        "bundle",
         "lineage",
         "requests",
         "unlearners",

@@ -23,6 +23,7 @@ LOCAL = {
     "backup-days": 8,
 }
 AGREED = {
+    "bundle": "ef" * 32,
     "attestors": "shop",
     "challenge-window": 60,
     "response-window": 61,
