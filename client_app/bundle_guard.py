@@ -101,9 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--bundle", action="append", default=[], type=_sha256)
     options, sys.argv[1:] = parser.parse_known_args()
-    flower = {name: getattr(run_clientapp, name) for name in ("pull_task_input", "install_from_fab")}
-    guard = BundleGuard(options.bundle, flower["pull_task_input"], flower["install_from_fab"])
-    for name, guarded in zip(flower, (guard.pull, guard.install), strict=True):
+    names = ("pull_task_input", "install_from_fab")
+    guard = BundleGuard(options.bundle, *(getattr(run_clientapp, name) for name in names))
+    for name, guarded in zip(names, (guard.pull, guard.install), strict=True):
         setattr(run_clientapp, name, guarded)
     flwr_clientapp()
 
