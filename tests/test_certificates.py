@@ -19,7 +19,7 @@ from client_app.deployment.certificates import (
     read_certificate,
     server_is_due,
 )
-from client_app.deployment.node_key import (
+from strategies.node_key import (
     NodeKeyError,
     make_node_key,
     public_key_of,

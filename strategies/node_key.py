@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from eth_utils.crypto import keccak
 
 from blockchain.durable_file import write_durably
 
@@ -76,3 +77,20 @@ def read_public_key(text: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise NodeKeyError(f"{text[:40]!r}: no key on an elliptic curve of NIST")
     return key
+
+
+def node_key_hash(text: str) -> bytes:
+    """Return what the registry keeps of a node's public key: keccak-256 of its DER, 32 bytes.
+
+    Of the SubjectPublicKeyInfo (RFC 5480), whatever comment stands beside the key.
+
+    Raises
+    ------
+    NodeKeyError
+        See :func:`read_public_key`.
+    """
+    return keccak(
+        read_public_key(text).public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
