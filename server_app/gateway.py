@@ -1,28 +1,27 @@
 """The coordinator's door: one HTTPS port at which organizations reach what they need, and no more.
 
-``python -m server_app.gateway`` (``--help`` says what it takes) passes a SuperNode's calls on to
-the SuperLink, and the chain's to its node. What else a SuperLink offers at its one port, such as to
-start a run, stays on the coordinator's machine.
+It passes a SuperNode's calls on to the SuperLink, and the chain's to its node; answers to
+invitations are taken here. What else a SuperLink offers at its one port, such as to start a run,
+stays on the coordinator's machine.
 
 A call is known by its exact path and passed on to an address that is written here: nothing of what
 was sent decides where it goes.
 """
 
-import argparse
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from strategies.joining import JoiningError
 
 #: What a SuperNode whose key the coordinator has registered asks for. Not to register itself.
 FLEET_CALLS: Final = (
@@ -39,9 +38,12 @@ FLEET_CALLS: Final = (
 )
 #: Where organizations ask the chain's node; it has a list of its own.
 CHAIN_PATH: Final = "/chain"
+#: Where organizations answer their invitations.
+JOIN_PATH: Final = "/join"
 
 #: Flower cuts what it sends into pieces of 5 MiB; a message that names them all is smaller.
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 64 * 1024
 
 #: Of one connection between two machines, not of what travels on.
 _HOP_BY_HOP: Final = frozenset(
@@ -66,7 +68,11 @@ class _TooLongError(Exception):
     """A request has more bytes than any that organizations have reason to send."""
 
 
-def gateway(superlink: httpx.AsyncClient, chain: httpx.AsyncClient | None = None) -> Starlette:
+def gateway(
+    superlink: httpx.AsyncClient,
+    chain: httpx.AsyncClient | None = None,
+    join: Callable[[bytes], Mapping[str, Any]] | None = None,
+) -> Starlette:
     """Return the application that passes calls on.
 
     Parameters
@@ -75,6 +81,9 @@ def gateway(superlink: httpx.AsyncClient, chain: httpx.AsyncClient | None = None
         With the SuperLink's address as its base.
     chain : httpx.AsyncClient, optional
         With the chain node's; without it there is no chain behind the door.
+    join : callable, optional
+        Takes an answer to an invitation, and returns what is said to it; see
+        :meth:`server_app.reception.Reception.join`. Called in a thread.
     """
     routes = [
         Route("/health", _passed(superlink, "GET", "/health"), methods=["GET"]),
@@ -85,6 +94,8 @@ def gateway(superlink: httpx.AsyncClient, chain: httpx.AsyncClient | None = None
     ]
     if chain is not None:
         routes.append(Route(CHAIN_PATH, _passed(chain, "POST", "/"), methods=["POST"]))
+    if join is not None:
+        routes.append(Route(JOIN_PATH, _joined(join), methods=["POST"]))
 
     @asynccontextmanager
     async def closing(_: Starlette) -> AsyncIterator[None]:
@@ -103,13 +114,7 @@ def _passed(
     client: httpx.AsyncClient, method: str, path: str
 ) -> Callable[[Request], Awaitable[Response]]:
     async def pass_on(request: Request) -> Response:
-        try:
-            content = await _content(request)
-        except _TooLongError:
-            said = f"a request of more than {MAX_REQUEST_BYTES} bytes"
-            return PlainTextResponse(said, status_code=413)
-        except ClientDisconnect:
-            return PlainTextResponse("", status_code=400)
+        content = await _content(request, MAX_REQUEST_BYTES)
         outgoing = client.build_request(
             method, path, content=content, headers=_travelling(request.headers)
         )
@@ -126,53 +131,46 @@ def _passed(
             background=BackgroundTask(answer.aclose),
         )
 
-    return pass_on
+    return _answered(pass_on)
 
 
-async def _content(request: Request) -> bytes:
+def _joined(
+    join: Callable[[bytes], Mapping[str, Any]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            content = await _content(request, MAX_ANSWER_BYTES)
+            return JSONResponse(await run_in_threadpool(join, content))
+        except JoiningError as error:
+            return JSONResponse({"error": str(error)}, status_code=403)
+
+    return _answered(answer)
+
+
+def _answered(
+    handler: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Answer what cannot be read in one way."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except _TooLongError as error:
+            return PlainTextResponse(str(error), status_code=413)
+        except ClientDisconnect:
+            return PlainTextResponse("", status_code=400)
+
+    return answer
+
+
+async def _content(request: Request, most: int) -> bytes:
     content = bytearray()
     async for piece in request.stream():
         content += piece
-        if len(content) > MAX_REQUEST_BYTES:
-            raise _TooLongError
+        if len(content) > most:
+            raise _TooLongError(f"a request of more than {most} bytes")
     return bytes(content)
 
 
 def _travelling(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
-
-
-def main() -> None:
-    """Serve until ended."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen at")  # noqa: S104
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--certificate", type=Path, required=True, help="PEM, for this address")
-    parser.add_argument("--key", type=Path, required=True, help="PEM, the certificate's")
-    parser.add_argument("--superlink", required=True, help="such as https://127.0.0.1:9100")
-    parser.add_argument("--ca", type=Path, required=True, help="PEM, who signed its certificate")
-    parser.add_argument("--chain", help="such as http://127.0.0.1:8545")
-    options = parser.parse_args()
-    trusted = ssl.create_default_context(cafile=str(options.ca))
-    superlink = httpx.AsyncClient(
-        base_url=options.superlink, verify=trusted, timeout=_TIMEOUT_SECONDS, trust_env=False
-    )
-    chain = (
-        httpx.AsyncClient(base_url=options.chain, timeout=_TIMEOUT_SECONDS, trust_env=False)
-        if options.chain
-        else None
-    )
-    uvicorn.run(
-        gateway(superlink, chain),
-        host=options.host,
-        port=options.port,
-        ssl_certfile=options.certificate,
-        ssl_keyfile=options.key,
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import server_app.gateway
-from server_app.gateway import CHAIN_PATH, FLEET_CALLS, gateway
+from server_app.gateway import CHAIN_PATH, FLEET_CALLS, JOIN_PATH, MAX_ANSWER_BYTES, gateway
+from strategies.joining import JoiningError
 
 PASSED = {f"/v1/fleet/{call}" for call in FLEET_CALLS}
 CONTROL = ("/v1/control/start-run", "/v1/control/register-node", "/v1/runtime/acquire-task")
@@ -40,12 +41,14 @@ class Behind:
         return httpx.AsyncClient(transport=transport, base_url="http://behind")
 
 
-def asked(method, path, *, content=b"", headers=None, superlink=None, chain=None):
+def asked(method, path, *, content=b"", headers=None, superlink=None, chain=None, join=None):
     """Ask the door, and return its answer."""
 
     async def ask() -> httpx.Response:
         door = gateway(
-            (superlink or Behind()).client(), chain.client() if chain is not None else None
+            (superlink or Behind()).client(),
+            chain.client() if chain is not None else None,
+            join,
         )
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport, base_url="https://door") as client:
@@ -154,3 +157,22 @@ def test_while_the_superlink_is_away_organizations_are_told_to_wait():
 
     answer = asked("POST", "/v1/fleet/pull-messages", superlink=Away())
     assert (answer.status_code, answer.text) == (502, "not reachable at the moment")
+
+
+def test_an_answer_to_an_invitation_is_taken_at_the_door(monkeypatch):
+    seen = []
+
+    def join(content):
+        seen.append(content)
+        if content == b"bad":
+            raise JoiningError("shop: not the invitation")
+        return {"node": 7}
+
+    answer = asked("POST", JOIN_PATH, content=b"good", join=join)
+    assert (answer.status_code, answer.json()) == (200, {"node": 7})
+    answer = asked("POST", JOIN_PATH, content=b"bad", join=join)
+    assert (answer.status_code, answer.json()) == (403, {"error": "shop: not the invitation"})
+    answer = asked("POST", JOIN_PATH, content=b"x" * (MAX_ANSWER_BYTES + 1), join=join)
+    assert answer.status_code == 413
+    assert seen == [b"good", b"bad"]
+    assert asked("POST", JOIN_PATH, content=b"good").status_code == 404

@@ -1,0 +1,157 @@
+"""Where organizations answer their invitations: what the coordinator keeps of it.
+
+    <home>/coordinator/
+        invitations/<name>.json   whom it invited: hash of the token, until when
+        joined/<name>.json        who answered: name, key and node's key, signed; Flower's node id
+
+The SuperLink learns a node's key by the same answer by which the coordinator learns the key that
+signs its updates: neither stands for an organization without the other.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+
+from blockchain.durable_file import write_durably
+from strategies.invitation import Invitation, token_hash
+from strategies.joining import Joining, JoiningError
+from strategies.node_key import node_key_hash
+
+_PRIVATE: Final = 0o600
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An organization that answered its invitation.
+
+    Parameters
+    ----------
+    organization : str
+        Its name.
+    key : str
+        Address of the key that signs its updates.
+    node_key : str
+        Public key of its node, in OpenSSH's form.
+    node : int
+        Flower's id of the node.
+    invitation : str
+        Hash of the token, hexadecimal.
+    signature : str
+        Of the key, over the others; hexadecimal.
+    """
+
+    organization: str
+    key: str
+    node_key: str
+    node: int
+    invitation: str
+    signature: str
+
+
+class Reception:
+    """Takes answers to invitations.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<home>/coordinator``.
+    chain_id : int
+        The chain on which keys count.
+    register : callable
+        Has the SuperLink know a node by its public key and its organization's name; returns
+        Flower's id of it, the same one where it knows the key already.
+    """
+
+    def __init__(self, folder: Path, chain_id: int, register: Callable[[str, str], int]) -> None:
+        self._folder = folder
+        self._chain_id = chain_id
+        self._register = register
+
+    def invite(self, invitation: Invitation) -> None:
+        """Note an invitation: one that was there for the organization is void from now on."""
+        noted = {
+            "organization": invitation.organization,
+            "token_hash": token_hash(invitation.token).hex(),
+            "expires": invitation.expires,
+        }
+        self._write("invitations", invitation.organization, noted)
+
+    def join(self, content: bytes) -> Joined:
+        """Take an answer; the same one again is answered as before.
+
+        Raises
+        ------
+        JoiningError
+            If it is malformed, unsigned, nobody's who was invited, or gives a key that another
+            organization has given.
+        """
+        answer = Joining.read(content, chain_id=self._chain_id)
+        with FileLock(self._folder / "reception.lock"):
+            invitation = token_hash(answer.token).hex()
+            there = self.joined(answer.organization)
+            if there is not None and there.invitation == invitation:
+                if (there.key, there.node_key) != (answer.key, answer.node_key):
+                    raise JoiningError(
+                        f"{answer.organization}: its invitation was answered already, with other "
+                        "keys: ask the coordinator for a new one"
+                    )
+                return there
+            self._check_invited(answer.organization, invitation)
+            self._check_new(answer)
+            joined = Joined(
+                organization=answer.organization,
+                key=answer.key,
+                node_key=answer.node_key,
+                node=self._register(answer.organization, answer.node_key),
+                invitation=invitation,
+                signature=answer.signature,
+            )
+            self._write("joined", joined.organization, joined.__dict__)
+        return joined
+
+    def joined(self, organization: str) -> Joined | None:
+        """Return what an organization answered; None where it has not."""
+        document = self._read("joined", organization)
+        return None if document is None else Joined(**document)
+
+    def everybody(self) -> Iterator[Joined]:
+        """Yield all who answered, by name."""
+        for path in sorted((self._folder / "joined").glob("*.json")):
+            found = self.joined(path.stem)
+            if found is not None:
+                yield found
+
+    def _check_invited(self, organization: str, invitation: str) -> None:
+        noted = self._read("invitations", organization)
+        # Of a name that was never invited no more is said than of a wrong token.
+        if noted is None or noted["token_hash"] != invitation:
+            raise JoiningError(f"{organization}: not the invitation that the coordinator gave out")
+        if time.time() > noted["expires"]:
+            raise JoiningError(
+                f"{organization}: its invitation has expired: ask the coordinator for a new one"
+            )
+
+    def _check_new(self, answer: Joining) -> None:
+        for other in self.everybody():
+            if other.organization == answer.organization:
+                continue
+            if answer.key == other.key or answer.node_key_hash == node_key_hash(other.node_key):
+                raise JoiningError(
+                    f"{answer.organization}: {other.organization} has given one of its keys already"
+                )
+
+    def _read(self, kind: str, organization: str) -> dict[str, Any] | None:
+        path = self._folder / kind / f"{organization}.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, kind: str, organization: str, document: dict[str, Any]) -> None:
+        path = self._folder / kind / f"{organization}.json"
+        write_durably(path, json.dumps(document, indent=1, sort_keys=True) + "\n", _PRIVATE)
