@@ -1,5 +1,6 @@
 """Which chain, by whose node, and how patiently; checked without connecting."""
 
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,6 +19,11 @@ class ChainSettings(BaseModel):
         default=AnyHttpUrl("http://127.0.0.1:8545"), description="Address of the node's JSON-RPC."
     )
     chain_id: int = Field(default=DEVELOPMENT_CHAIN_ID, ge=1, lt=2**63)
+    authority: Path | None = Field(
+        default=None,
+        description="Certificate, in PEM, of the authority that the node's own was issued by; "
+        "absent: any that the system trusts.",
+    )
     confirmations: int = Field(
         default=1, ge=1, le=1000, description="Blocks, its own included, before a receipt counts."
     )

@@ -37,7 +37,10 @@ def connect_node(settings: ChainSettings) -> Web3:
     """
     provider = HTTPProvider(
         str(settings.rpc_url),
-        request_kwargs={"timeout": settings.request_timeout_seconds},
+        request_kwargs={
+            "timeout": settings.request_timeout_seconds,
+            "verify": True if settings.authority is None else str(settings.authority),
+        },
         exception_retry_configuration=ExceptionRetryConfiguration(
             errors=[requests.ConnectionError, requests.Timeout],
             retries=3,

@@ -14,7 +14,7 @@ from llm.adapters import save_adapter
 from llm.factors import Arrays, arrays_from_adapter
 from server_app.closing import close_run
 from server_app.model_card import model_card
-from server_app.roster import find_organizations
+from server_app.roster import find_members
 from server_app.run_log import RunLog
 from server_app.summary import summarize
 from strategies import protocol
@@ -141,7 +141,7 @@ def _run(
     done = strategy.resume()
     if done:
         log("run-resumed", {"after": done})
-    nodes = find_organizations(grid, settings.organization_names)
+    nodes = find_members(grid, settings.organization_names, settings, chain)
     strategy.admit(_participant(settings, name, node) for name, node in nodes.items())
     log("setup-finished", {"seconds": time.monotonic() - started})
 

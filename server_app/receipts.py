@@ -22,7 +22,7 @@ from server_app.forgotten_figures import forgotten_figures
 from server_app.ordered_grid import OrderedGrid
 from server_app.replay_plans import Plan
 from server_app.replay_settings import root_of, runs_with_tasks, settings_of
-from server_app.roster import RosterError, find_organizations
+from server_app.roster import RosterError, find_members
 from server_app.run_log import RunLog
 from strategies import protocol
 from strategies.lineage import Lineage
@@ -327,7 +327,9 @@ class Receipts:
         """Send one message to one organization, and return its answer or why there is none."""
         if name not in self._nodes:
             try:
-                self._nodes |= find_organizations(self._grid, [name], timeout=30.0)
+                self._nodes |= find_members(
+                    self._grid, [name], self._settings, self._chain, timeout=30.0
+                )
             except RosterError as error:
                 return str(error)
         header = {"organization": name, "task": self._task, "run": self._archive.name, **entries}

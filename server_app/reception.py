@@ -2,7 +2,7 @@
 
     <home>/coordinator/
         invitations/<name>.json   whom it invited: hash of the token, until when
-        joined/<name>.json        who answered: name, key and node's key, signed; Flower's node id
+        joined/<name>.json        who answered: see :mod:`strategies.joined`
 
 The SuperLink learns a node's key by the same answer by which the coordinator learns the key that
 signs its updates: neither stands for an organization without the other.
@@ -10,47 +10,19 @@ signs its updates: neither stands for an organization without the other.
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock
 
 from blockchain.durable_file import write_durably
 from strategies.invitation import Invitation, token_hash
+from strategies.joined import Joined, JoinedOrganizations
 from strategies.joining import Joining, JoiningError
 from strategies.node_key import node_key_hash
 
 _PRIVATE: Final = 0o600
-
-
-@dataclass(frozen=True)
-class Joined:
-    """An organization that answered its invitation.
-
-    Parameters
-    ----------
-    organization : str
-        Its name.
-    key : str
-        Address of the key that signs its updates.
-    node_key : str
-        Public key of its node, in OpenSSH's form.
-    node : int
-        Flower's id of the node.
-    invitation : str
-        Hash of the token, hexadecimal.
-    signature : str
-        Of the key, over the others; hexadecimal.
-    """
-
-    organization: str
-    key: str
-    node_key: str
-    node: int
-    invitation: str
-    signature: str
 
 
 class Reception:
@@ -69,6 +41,7 @@ class Reception:
 
     def __init__(self, folder: Path, chain_id: int, register: Callable[[str, str], int]) -> None:
         self._folder = folder
+        self._joined = JoinedOrganizations(folder / "joined")
         self._chain_id = chain_id
         self._register = register
 
@@ -79,7 +52,8 @@ class Reception:
             "token_hash": token_hash(invitation.token).hex(),
             "expires": invitation.expires,
         }
-        self._write("invitations", invitation.organization, noted)
+        content = json.dumps(noted, indent=1, sort_keys=True) + "\n"
+        write_durably(self._noted(invitation.organization), content, _PRIVATE)
 
     def join(self, content: bytes) -> Joined:
         """Take an answer; the same one again is answered as before.
@@ -93,7 +67,7 @@ class Reception:
         answer = Joining.read(content, chain_id=self._chain_id)
         with FileLock(self._folder / "reception.lock"):
             invitation = token_hash(answer.token).hex()
-            there = self.joined(answer.organization)
+            there = self._joined.read(answer.organization)
             if there is not None and there.invitation == invitation:
                 if (there.key, there.node_key) != (answer.key, answer.node_key):
                     raise JoiningError(
@@ -111,25 +85,16 @@ class Reception:
                 invitation=invitation,
                 signature=answer.signature,
             )
-            self._write("joined", joined.organization, joined.__dict__)
+            self._joined.write(joined)
         return joined
 
-    def joined(self, organization: str) -> Joined | None:
-        """Return what an organization answered; None where it has not."""
-        document = self._read("joined", organization)
-        return None if document is None else Joined(**document)
-
-    def everybody(self) -> Iterator[Joined]:
-        """Yield all who answered, by name."""
-        for path in sorted((self._folder / "joined").glob("*.json")):
-            found = self.joined(path.stem)
-            if found is not None:
-                yield found
-
     def _check_invited(self, organization: str, invitation: str) -> None:
-        noted = self._read("invitations", organization)
-        # Of a name that was never invited no more is said than of a wrong token.
-        if noted is None or noted["token_hash"] != invitation:
+        try:
+            noted = json.loads(self._noted(organization).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            # Of a name that was never invited no more is said than of a wrong token.
+            noted = {"token_hash": ""}
+        if noted["token_hash"] != invitation:
             raise JoiningError(f"{organization}: not the invitation that the coordinator gave out")
         if time.time() > noted["expires"]:
             raise JoiningError(
@@ -137,7 +102,7 @@ class Reception:
             )
 
     def _check_new(self, answer: Joining) -> None:
-        for other in self.everybody():
+        for other in self._joined:
             if other.organization == answer.organization:
                 continue
             if answer.key == other.key or answer.node_key_hash == node_key_hash(other.node_key):
@@ -145,13 +110,5 @@ class Reception:
                     f"{answer.organization}: {other.organization} has given one of its keys already"
                 )
 
-    def _read(self, kind: str, organization: str) -> dict[str, Any] | None:
-        path = self._folder / kind / f"{organization}.json"
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-
-    def _write(self, kind: str, organization: str, document: dict[str, Any]) -> None:
-        path = self._folder / kind / f"{organization}.json"
-        write_durably(path, json.dumps(document, indent=1, sort_keys=True) + "\n", _PRIVATE)
+    def _noted(self, organization: str) -> Path:
+        return self._folder / "invitations" / f"{organization}.json"

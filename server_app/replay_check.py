@@ -19,7 +19,7 @@ from blockchain.canonical import hash_arrays
 from llm.factors import Arrays, arrays_from_adapter
 from server_app.ordered_grid import OrderedGrid
 from server_app.replay_settings import settings_of
-from server_app.roster import find_organizations
+from server_app.roster import find_members
 from strategies import protocol
 from strategies.aggregation import AggregationState
 from strategies.origin import OriginRounds, kept_contributions, run_of_task, sealed_state
@@ -91,7 +91,9 @@ class _Replay:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         found: dict[str, Any] = {"started": started, "rounds_in_all": len(outcomes), "rounds": []}
         self._write(found, "running")
-        nodes = find_organizations(self._grid, self._settings.organization_names)
+        nodes = find_members(
+            self._grid, self._settings.organization_names, self._settings, self._chain
+        )
         for outcome in outcomes:
             found["rounds"].append(self._round(outcome, nodes))
             self._write(found, "running")

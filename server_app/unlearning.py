@@ -30,7 +30,7 @@ from server_app.replay_settings import (
     runs_with_tasks,
     settings_of,
 )
-from server_app.roster import RosterError, find_organizations
+from server_app.roster import RosterError, find_members
 from server_app.run_log import RunLog
 from strategies.federated_lora import UnlearningRefusedError
 from strategies.open_requests import open_requests
@@ -190,7 +190,9 @@ class _StandingRun:
         reached, unreached = {}, dict[bytes, SignedPlan | str]()
         for name, identifiers in by_name.items():
             try:
-                nodes = find_organizations(grid, [name], timeout=_CONNECT_SECONDS)
+                nodes = find_members(
+                    grid, [name], self._settings, self._chain, timeout=_CONNECT_SECONDS
+                )
                 reached[name] = (nodes[name], identifiers)
             except RosterError as error:
                 unreached |= dict.fromkeys(identifiers, str(error))

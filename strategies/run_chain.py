@@ -10,20 +10,26 @@ from blockchain.deployment import connect_deployed, deploy
 from blockchain.keys import fund_from_development_account, open_account
 from blockchain.managed_node import ManagedNode
 from blockchain.public_chain import PublicChain
+from strategies import deployed_members, simulated_members
 from strategies.rewards import RewardTerms
 from strategies.settings import RunSettings
-from strategies.simulated_members import admit_missing, founding
 
 MANAGED = "managed"
+
+#: Beside the record of the contracts: who issued the certificate of the chain's node, where that is
+#: nobody whom everybody trusts.
+AUTHORITY = "ca.pem"
 
 
 def chain_settings(settings: RunSettings) -> ChainSettings:
     """Return node and chain of a run."""
     if settings.chain_url == MANAGED:
         return managed_node(settings).settings
-    return ChainSettings.model_validate(
-        {"rpc_url": settings.chain_url, "chain_id": settings.chain_id}
-    )
+    authority = settings.home_path / "chain" / AUTHORITY
+    given = {"rpc_url": settings.chain_url, "chain_id": settings.chain_id}
+    if authority.exists():
+        given["authority"] = authority
+    return ChainSettings.model_validate(given)
 
 
 def managed_node(settings: RunSettings) -> ManagedNode:
@@ -60,12 +66,15 @@ def fund_rewards(chain: PublicChain, task: bytes, settings: RunSettings) -> int:
 def open_writing_chain(settings: RunSettings) -> PublicChain:
     """Return the chain with the coordinator's key; start, fund and deploy where that is missing.
 
-    Organizations of the run that are no members yet become members, by the keys under its home.
+    In a simulation organizations of the run that are no members yet become members, by the keys
+    under its home. On separate machines they found the registry together, once all have joined.
 
     Raises
     ------
     ChainError
         If the node does not answer, serves another chain, or its contracts are gone.
+    MembersError
+        If an organization on a machine of its own has not joined.
     """
     folder = settings.home_path / "chain"
     managed = settings.chain_url == MANAGED
@@ -75,9 +84,11 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     account = coordinator_account(settings)
     if managed:
         fund_from_development_account(node, account.address, folder)
+    founding = deployed_members.founding if settings.bundle else simulated_members.founding
     deploy(node, account, folder, lambda: founding(settings, account.address), managed=managed)
     chain = connect_deployed(node, folder, account)
-    admit_missing(settings, chain)
+    if not settings.bundle:
+        simulated_members.admit_missing(settings, chain)
     return chain
 
 

@@ -118,7 +118,12 @@ def _data_fits(settings: "RunSettings") -> None:
         )
     if kind == HUB_DATA and not name:
         raise ValueError(f"data: {settings.data!r}, expected 'hub:NAME'")
-    several = settings.data == EMBEDDED_DATA or "{organization}" in settings.data
+    # Organizations on machines of their own have one each, wherever it lies there.
+    several = (
+        settings.data == EMBEDDED_DATA
+        or "{organization}" in settings.data
+        or bool(settings.bundle)
+    )
     if settings.partition != "none" and several:
         raise ValueError(
             f"partition {settings.partition!r} splits one data set, but data {settings.data!r} "

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from eth_account import Account
 
-from server_app.reception import Joined, Reception
+from server_app.reception import Reception
 from strategies.invitation import Invitation, new_token
+from strategies.joined import Joined, JoinedError, JoinedOrganizations
 from strategies.joining import Joining, JoiningError
 from strategies.node_key import make_node_key, public_key_of
 
@@ -47,6 +48,11 @@ def reception(tmp_path, superlink):
     return Reception(tmp_path / "coordinator", CHAIN, superlink.register)
 
 
+@pytest.fixture
+def kept(tmp_path):
+    return JoinedOrganizations(tmp_path / "coordinator" / "joined")
+
+
 def invited(reception, organization="cinema", *, seconds=600) -> str:
     """Invite an organization, and return its token."""
     token = new_token()
@@ -74,13 +80,15 @@ def answer(token, node_key, organization="cinema", secret=1) -> bytes:
     )
 
 
-def test_an_answer_makes_node_and_key_known_together(reception, superlink, node_keys, tmp_path):
+def test_an_answer_makes_node_and_key_known_together(
+    reception, superlink, kept, node_keys, tmp_path
+):
     token = invited(reception)
     joined = reception.join(answer(token, node_keys[0]))
     assert joined.node == 100
     assert superlink.nodes == [("cinema", node_keys[0])]
-    assert reception.joined("cinema") == joined
-    assert list(reception.everybody()) == [joined]
+    assert kept.read("cinema") == joined
+    assert list(kept) == [joined]
     for path in (tmp_path / "coordinator").rglob("*.json"):
         assert token not in path.read_text()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -92,12 +100,14 @@ def test_the_same_answer_again_is_answered_as_before(reception, superlink, node_
     assert len(superlink.nodes) == 1
 
 
-def test_what_was_cut_off_before_it_was_written_is_asked_again(reception, superlink, node_keys):
+def test_what_was_cut_off_before_it_was_written_is_asked_again(
+    reception, superlink, kept, node_keys
+):
     content = answer(invited(reception), node_keys[0])
     superlink.away = True
     with pytest.raises(ConnectionError):
         reception.join(content)
-    assert reception.joined("cinema") is None
+    assert kept.read("cinema") is None
     superlink.away = False
     assert reception.join(content).node == 100
 
@@ -146,7 +156,7 @@ def test_two_organizations_do_not_share_a_key(reception, superlink, node_keys):
     assert reception.join(answer(token, node_keys[1], "shop", secret=2)).node == 101
 
 
-def test_of_answers_at_once_one_counts(reception, node_keys):
+def test_of_answers_at_once_one_counts(reception, kept, node_keys):
     token = invited(reception)
     contents = [answer(token, key) for key in node_keys]
 
@@ -158,7 +168,7 @@ def test_of_answers_at_once_one_counts(reception, node_keys):
 
     with ThreadPoolExecutor() as threads:
         answers = list(threads.map(ask, contents))
-    assert [a for a in answers if a] == [reception.joined("cinema")]
+    assert [a for a in answers if a] == [kept.read("cinema")]
 
 
 def test_a_signature_of_another_key_is_refused(reception, superlink, node_keys):
@@ -170,8 +180,16 @@ def test_a_signature_of_another_key_is_refused(reception, superlink, node_keys):
     assert superlink.nodes == []
 
 
-def test_who_joined_is_read_back_whole(reception, node_keys):
+def test_who_joined_is_read_back_whole_and_an_altered_file_is_named(
+    reception, kept, node_keys, tmp_path
+):
     joined = reception.join(answer(invited(reception), node_keys[0]))
+    assert kept.read("cinema") == joined
     assert isinstance(joined, Joined)
     assert joined.key == Account.from_key(b"\x01" * 32).address
     assert joined.node_key == node_keys[0]
+    [path] = (tmp_path / "coordinator" / "joined").glob("*.json")
+    for altered in ("{", "[]", "{}", '{"more": 1}'):
+        path.write_text(altered)
+        with pytest.raises(JoinedError, match=r"cinema\.json was altered"):
+            list(kept)
