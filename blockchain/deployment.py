@@ -184,7 +184,7 @@ def deploy(
                 contracts={},
                 next_nonce=_next_nonce(node, settings, account.address),
             )
-            _write(folder, deployment)
+            write_deployment(folder, deployment)
         sender = Sender(node, settings, account, folder)
         for name in CONTRACTS:
             if name in deployment.contracts:
@@ -201,7 +201,7 @@ def deploy(
                     "next_nonce": next_nonce,
                 }
             )
-            _write(folder, deployment)
+            write_deployment(folder, deployment)
     return deployment
 
 
@@ -310,5 +310,6 @@ def _height(node: Web3, settings: ChainSettings) -> int:
         raise unreachable(settings, error) from error
 
 
-def _write(folder: Path, deployment: Deployment) -> None:
+def write_deployment(folder: Path, deployment: Deployment) -> None:
+    """Keep where the contracts lie, in ``deployment.json`` in `folder`."""
     write_durably(folder / _FILE, deployment.model_dump_json(indent=1) + "\n")

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from server_app.node_registrar import RegistrarError
 from strategies.joining import JoiningError
 
 #: What a SuperNode whose key the coordinator has registered asks for. Not to register itself.
@@ -40,6 +41,8 @@ FLEET_CALLS: Final = (
 CHAIN_PATH: Final = "/chain"
 #: Where organizations answer their invitations.
 JOIN_PATH: Final = "/join"
+#: Where they read which contracts and which application the federation has.
+FEDERATION_PATH: Final = "/federation"
 
 #: Flower cuts what it sends into pieces of 5 MiB; a message that names them all is smaller.
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
@@ -72,6 +75,7 @@ def gateway(
     superlink: httpx.AsyncClient,
     chain: httpx.AsyncClient | None = None,
     join: Callable[[bytes], Mapping[str, Any]] | None = None,
+    federation: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Starlette:
     """Return the application that passes calls on.
 
@@ -84,6 +88,8 @@ def gateway(
     join : callable, optional
         Takes an answer to an invitation, and returns what is said to it; see
         :meth:`server_app.reception.Reception.join`. Called in a thread.
+    federation : callable, optional
+        Returns what everybody may know of the federation. Called in a thread.
     """
     routes = [
         Route("/health", _passed(superlink, "GET", "/health"), methods=["GET"]),
@@ -96,6 +102,8 @@ def gateway(
         routes.append(Route(CHAIN_PATH, _passed(chain, "POST", "/"), methods=["POST"]))
     if join is not None:
         routes.append(Route(JOIN_PATH, _joined(join), methods=["POST"]))
+    if federation is not None:
+        routes.append(Route(FEDERATION_PATH, _told(federation), methods=["GET"]))
 
     @asynccontextmanager
     async def closing(_: Starlette) -> AsyncIterator[None]:
@@ -143,8 +151,18 @@ def _joined(
             return JSONResponse(await run_in_threadpool(join, content))
         except JoiningError as error:
             return JSONResponse({"error": str(error)}, status_code=403)
+        except RegistrarError as error:
+            _LOG.warning("%s", error)
+            return PlainTextResponse("not reachable at the moment", status_code=502)
 
     return _answered(answer)
+
+
+def _told(tell: Callable[[], Mapping[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(tell))
+
+    return answer
 
 
 def _answered(

@@ -8,16 +8,13 @@ The SuperLink learns a node's key by the same answer by which the coordinator le
 signs its updates: neither stands for an organization without the other.
 """
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 
-from blockchain.durable_file import write_durably
-from strategies.invitation import Invitation, token_hash
+from strategies.invitation import InvitationError, Invitations, token_hash
 from strategies.joined import Joined, JoinedOrganizations
 from strategies.joining import Joining, JoiningError
 from strategies.node_key import node_key_hash
@@ -41,19 +38,10 @@ class Reception:
 
     def __init__(self, folder: Path, chain_id: int, register: Callable[[str, str], int]) -> None:
         self._folder = folder
+        self._invitations = Invitations(folder)
         self._joined = JoinedOrganizations(folder / "joined")
         self._chain_id = chain_id
         self._register = register
-
-    def invite(self, invitation: Invitation) -> None:
-        """Note an invitation: one that was there for the organization is void from now on."""
-        noted = {
-            "organization": invitation.organization,
-            "token_hash": token_hash(invitation.token).hex(),
-            "expires": invitation.expires,
-        }
-        content = json.dumps(noted, indent=1, sort_keys=True) + "\n"
-        write_durably(self._noted(invitation.organization), content, _PRIVATE)
 
     def join(self, content: bytes) -> Joined:
         """Take an answer; the same one again is answered as before.
@@ -75,7 +63,10 @@ class Reception:
                         "keys: ask the coordinator for a new one"
                     )
                 return there
-            self._check_invited(answer.organization, invitation)
+            try:
+                self._invitations.check(answer.organization, invitation)
+            except InvitationError as error:
+                raise JoiningError(str(error)) from None
             self._check_new(answer)
             joined = Joined(
                 organization=answer.organization,
@@ -88,19 +79,6 @@ class Reception:
             self._joined.write(joined)
         return joined
 
-    def _check_invited(self, organization: str, invitation: str) -> None:
-        try:
-            noted = json.loads(self._noted(organization).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            # Of a name that was never invited no more is said than of a wrong token.
-            noted = {"token_hash": ""}
-        if noted["token_hash"] != invitation:
-            raise JoiningError(f"{organization}: not the invitation that the coordinator gave out")
-        if time.time() > noted["expires"]:
-            raise JoiningError(
-                f"{organization}: its invitation has expired: ask the coordinator for a new one"
-            )
-
     def _check_new(self, answer: Joining) -> None:
         for other in self._joined:
             if other.organization == answer.organization:
@@ -109,6 +87,3 @@ class Reception:
                 raise JoiningError(
                     f"{answer.organization}: {other.organization} has given one of its keys already"
                 )
-
-    def _noted(self, organization: str) -> Path:
-        return self._folder / "invitations" / f"{organization}.json"

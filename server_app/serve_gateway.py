@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
+from blockchain.deployment import read_deployment
 from server_app.gateway import gateway
 from server_app.node_registrar import NodeRegistrar
 from server_app.reception import Reception
@@ -52,8 +53,13 @@ def main() -> None:
         joined = reception.join(content)
         return {"organization": joined.organization, "node": str(joined.node)}
 
+    def federation() -> Mapping[str, Any]:
+        deployment = read_deployment(options.home / "chain")
+        complete = deployment is not None and deployment.is_complete
+        return {"deployment": deployment.model_dump() if deployment and complete else None}
+
     uvicorn.run(
-        gateway(superlink, chain, join),
+        gateway(superlink, chain, join, federation),
         host=options.host,
         port=options.port,
         ssl_certfile=options.certificate,

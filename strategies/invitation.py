@@ -6,8 +6,10 @@ coordinator trusts: who reads it on the way can take the organization's place un
 """
 
 import hashlib
+import json
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -26,7 +28,7 @@ Token = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
 
 
 class InvitationError(Exception):
-    """A file is no invitation; one line says why, and nothing of what is secret in it."""
+    """What was brought is no invitation, or no valid one; nothing of what is secret is said."""
 
 
 class Invitation(BaseModel):
@@ -98,6 +100,54 @@ class Invitation(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise InvitationError(f"{path} is no invitation: {where}: {first['msg']}") from None
+
+
+class Invitations:
+    """Whom the coordinator invited.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<home>/coordinator``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "invitations"
+
+    def note(self, invitation: Invitation) -> None:
+        """Note an invitation: one that was there for the organization is void from now on."""
+        noted = {
+            "organization": invitation.organization,
+            "token_hash": token_hash(invitation.token).hex(),
+            "expires": invitation.expires,
+        }
+        content = json.dumps(noted, indent=1, sort_keys=True) + "\n"
+        write_durably(self._path(invitation.organization), content, _PRIVATE)
+
+    def check(self, organization: str, invitation: str) -> None:
+        """Make sure that an invitation, by its token's hash, is the organization's and holds.
+
+        Raises
+        ------
+        InvitationError
+            If not.
+        """
+        try:
+            noted = json.loads(self._path(organization).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            # Of a name that was never invited no more is said than of a wrong token.
+            noted = {"token_hash": ""}
+        if noted["token_hash"] != invitation:
+            raise InvitationError(
+                f"{organization}: not the invitation that the coordinator gave out"
+            )
+        if time.time() > noted["expires"]:
+            raise InvitationError(
+                f"{organization}: its invitation has expired: ask the coordinator for a new one"
+            )
+
+    def _path(self, organization: str) -> Path:
+        return self._folder / f"{organization}.json"
 
 
 def new_token() -> str:

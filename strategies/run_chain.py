@@ -89,6 +89,10 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     chain = connect_deployed(node, folder, account)
     if not settings.bundle:
         simulated_members.admit_missing(settings, chain)
+    elif managed:
+        # They pay for their own anchors and claims, and could not buy what they pay with.
+        for one in deployed_members.joined_organizations(settings.home_path):
+            fund_from_development_account(node, one.key, folder)
     return chain
 
 

@@ -120,9 +120,7 @@ def _data_fits(settings: "RunSettings") -> None:
         raise ValueError(f"data: {settings.data!r}, expected 'hub:NAME'")
     # Organizations on machines of their own have one each, wherever it lies there.
     several = (
-        settings.data == EMBEDDED_DATA
-        or "{organization}" in settings.data
-        or bool(settings.bundle)
+        settings.data == EMBEDDED_DATA or "{organization}" in settings.data or bool(settings.bundle)
     )
     if settings.partition != "none" and several:
         raise ValueError(

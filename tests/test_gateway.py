@@ -14,7 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import server_app.gateway
-from server_app.gateway import CHAIN_PATH, FLEET_CALLS, JOIN_PATH, MAX_ANSWER_BYTES, gateway
+from server_app.gateway import (
+    CHAIN_PATH,
+    FEDERATION_PATH,
+    FLEET_CALLS,
+    JOIN_PATH,
+    MAX_ANSWER_BYTES,
+    gateway,
+)
+from server_app.node_registrar import RegistrarError
 from strategies.joining import JoiningError
 
 PASSED = {f"/v1/fleet/{call}" for call in FLEET_CALLS}
@@ -41,7 +49,17 @@ class Behind:
         return httpx.AsyncClient(transport=transport, base_url="http://behind")
 
 
-def asked(method, path, *, content=b"", headers=None, superlink=None, chain=None, join=None):
+def asked(
+    method,
+    path,
+    *,
+    content=b"",
+    headers=None,
+    superlink=None,
+    chain=None,
+    join=None,
+    federation=None,
+):
     """Ask the door, and return its answer."""
 
     async def ask() -> httpx.Response:
@@ -49,6 +67,7 @@ def asked(method, path, *, content=b"", headers=None, superlink=None, chain=None
             (superlink or Behind()).client(),
             chain.client() if chain is not None else None,
             join,
+            federation,
         )
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport, base_url="https://door") as client:
@@ -166,6 +185,8 @@ def test_an_answer_to_an_invitation_is_taken_at_the_door(monkeypatch):
         seen.append(content)
         if content == b"bad":
             raise JoiningError("shop: not the invitation")
+        if content == b"early":
+            raise RegistrarError("the SuperLink at 10.0.0.7 did not answer")
         return {"node": 7}
 
     answer = asked("POST", JOIN_PATH, content=b"good", join=join)
@@ -174,5 +195,13 @@ def test_an_answer_to_an_invitation_is_taken_at_the_door(monkeypatch):
     assert (answer.status_code, answer.json()) == (403, {"error": "shop: not the invitation"})
     answer = asked("POST", JOIN_PATH, content=b"x" * (MAX_ANSWER_BYTES + 1), join=join)
     assert answer.status_code == 413
-    assert seen == [b"good", b"bad"]
+    answer = asked("POST", JOIN_PATH, content=b"early", join=join)
+    assert (answer.status_code, answer.text) == (502, "not reachable at the moment")
+    assert seen == [b"good", b"bad", b"early"]
     assert asked("POST", JOIN_PATH, content=b"good").status_code == 404
+
+
+def test_everybody_may_know_which_contracts_the_federation_has():
+    answer = asked("GET", FEDERATION_PATH, federation=lambda: {"deployment": None})
+    assert (answer.status_code, answer.json()) == (200, {"deployment": None})
+    assert asked("GET", FEDERATION_PATH).status_code == 404

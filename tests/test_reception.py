@@ -9,7 +9,7 @@ import pytest
 from eth_account import Account
 
 from server_app.reception import Reception
-from strategies.invitation import Invitation, new_token
+from strategies.invitation import Invitation, Invitations, new_token
 from strategies.joined import Joined, JoinedError, JoinedOrganizations
 from strategies.joining import Joining, JoiningError
 from strategies.node_key import make_node_key, public_key_of
@@ -53,10 +53,15 @@ def kept(tmp_path):
     return JoinedOrganizations(tmp_path / "coordinator" / "joined")
 
 
-def invited(reception, organization="cinema", *, seconds=600) -> str:
+@pytest.fixture
+def invitations(tmp_path):
+    return Invitations(tmp_path / "coordinator")
+
+
+def invited(invitations, organization="cinema", *, seconds=600) -> str:
     """Invite an organization, and return its token."""
     token = new_token()
-    reception.invite(
+    invitations.note(
         Invitation(
             organization=organization,
             address="127.0.0.1:1",
@@ -81,9 +86,9 @@ def answer(token, node_key, organization="cinema", secret=1) -> bytes:
 
 
 def test_an_answer_makes_node_and_key_known_together(
-    reception, superlink, kept, node_keys, tmp_path
+    reception, invitations, superlink, kept, node_keys, tmp_path
 ):
-    token = invited(reception)
+    token = invited(invitations)
     joined = reception.join(answer(token, node_keys[0]))
     assert joined.node == 100
     assert superlink.nodes == [("cinema", node_keys[0])]
@@ -94,16 +99,16 @@ def test_an_answer_makes_node_and_key_known_together(
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_the_same_answer_again_is_answered_as_before(reception, superlink, node_keys):
-    content = answer(invited(reception, seconds=600), node_keys[0])
+def test_the_same_answer_again_is_answered_as_before(reception, invitations, superlink, node_keys):
+    content = answer(invited(invitations, seconds=600), node_keys[0])
     assert reception.join(content) == reception.join(content)
     assert len(superlink.nodes) == 1
 
 
 def test_what_was_cut_off_before_it_was_written_is_asked_again(
-    reception, superlink, kept, node_keys
+    reception, invitations, superlink, kept, node_keys
 ):
-    content = answer(invited(reception), node_keys[0])
+    content = answer(invited(invitations), node_keys[0])
     superlink.away = True
     with pytest.raises(ConnectionError):
         reception.join(content)
@@ -113,30 +118,34 @@ def test_what_was_cut_off_before_it_was_written_is_asked_again(
 
 
 @pytest.mark.parametrize("seconds", [-1, -600])
-def test_an_invitation_that_has_expired_is_void(reception, superlink, node_keys, seconds):
+def test_an_invitation_that_has_expired_is_void(
+    reception, invitations, superlink, node_keys, seconds
+):
     with pytest.raises(JoiningError, match="has expired"):
-        reception.join(answer(invited(reception, seconds=seconds), node_keys[0]))
+        reception.join(answer(invited(invitations, seconds=seconds), node_keys[0]))
     assert superlink.nodes == []
 
 
-def test_a_newer_invitation_takes_the_place_of_the_one_before(reception, node_keys):
-    first = invited(reception)
-    second = invited(reception)
+def test_a_newer_invitation_takes_the_place_of_the_one_before(reception, invitations, node_keys):
+    first = invited(invitations)
+    second = invited(invitations)
     with pytest.raises(JoiningError, match="not the invitation"):
         reception.join(answer(first, node_keys[0]))
     assert reception.join(answer(second, node_keys[0]))
 
 
-def test_nobody_joins_without_an_invitation_or_by_another_ones(reception, superlink, node_keys):
-    token = invited(reception, "shop")
+def test_nobody_joins_without_an_invitation_or_by_another_ones(
+    reception, invitations, superlink, node_keys
+):
+    token = invited(invitations, "shop")
     for organization, given in (("cinema", token), ("cinema", new_token()), ("shop", new_token())):
         with pytest.raises(JoiningError, match="not the invitation"):
             reception.join(answer(given, node_keys[0], organization))
     assert superlink.nodes == []
 
 
-def test_an_invitation_is_good_once(reception, superlink, node_keys):
-    token = invited(reception)
+def test_an_invitation_is_good_once(reception, invitations, superlink, node_keys):
+    token = invited(invitations)
     reception.join(answer(token, node_keys[0]))
     for content in (answer(token, node_keys[1]), answer(token, node_keys[0], secret=2)):
         with pytest.raises(JoiningError, match="was answered already"):
@@ -144,9 +153,9 @@ def test_an_invitation_is_good_once(reception, superlink, node_keys):
     assert superlink.nodes == [("cinema", node_keys[0])]
 
 
-def test_two_organizations_do_not_share_a_key(reception, superlink, node_keys):
-    reception.join(answer(invited(reception), node_keys[0]))
-    token = invited(reception, "shop")
+def test_two_organizations_do_not_share_a_key(reception, invitations, superlink, node_keys):
+    reception.join(answer(invited(invitations), node_keys[0]))
+    token = invited(invitations, "shop")
     for content in (
         answer(token, node_keys[0], "shop", secret=2),
         answer(token, node_keys[1], "shop", secret=1),
@@ -156,8 +165,8 @@ def test_two_organizations_do_not_share_a_key(reception, superlink, node_keys):
     assert reception.join(answer(token, node_keys[1], "shop", secret=2)).node == 101
 
 
-def test_of_answers_at_once_one_counts(reception, kept, node_keys):
-    token = invited(reception)
+def test_of_answers_at_once_one_counts(reception, invitations, kept, node_keys):
+    token = invited(invitations)
     contents = [answer(token, key) for key in node_keys]
 
     def ask(content):
@@ -171,8 +180,8 @@ def test_of_answers_at_once_one_counts(reception, kept, node_keys):
     assert [a for a in answers if a] == [kept.read("cinema")]
 
 
-def test_a_signature_of_another_key_is_refused(reception, superlink, node_keys):
-    document = json.loads(answer(invited(reception), node_keys[0]))
+def test_a_signature_of_another_key_is_refused(reception, invitations, superlink, node_keys):
+    document = json.loads(answer(invited(invitations), node_keys[0]))
     other = json.loads(answer(document["token"], node_keys[0], secret=2))
     forged = json.dumps({**document, "signature": other["signature"]}).encode()
     with pytest.raises(JoiningError, match="expected the key"):
@@ -181,9 +190,9 @@ def test_a_signature_of_another_key_is_refused(reception, superlink, node_keys):
 
 
 def test_who_joined_is_read_back_whole_and_an_altered_file_is_named(
-    reception, kept, node_keys, tmp_path
+    reception, invitations, kept, node_keys, tmp_path
 ):
-    joined = reception.join(answer(invited(reception), node_keys[0]))
+    joined = reception.join(answer(invited(invitations), node_keys[0]))
     assert kept.read("cinema") == joined
     assert isinstance(joined, Joined)
     assert joined.key == Account.from_key(b"\x01" * 32).address

@@ -4,7 +4,9 @@ Flower looks at every file below the folder it is given; in a clone, that is the
 environment.
 """
 
+import hashlib
 import shutil
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -32,3 +34,20 @@ def stage_app(target: Path) -> Path:
 def _flower_table() -> dict[str, Any]:
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))
     return dict(project["tool"]["flwr"]["app"])
+
+
+def bundle_hash(app: Path) -> str:
+    """Return the SHA-256 of the bundle that Flower makes of a staged application, hexadecimal.
+
+    Flower fixes order and dates in it: the same sources make the same bundle on every machine with
+    the same zlib.
+    """
+    from flwr.cli.build import build_fab_from_disk
+
+    return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
+
+
+def own_bundle() -> str:
+    """Return the SHA-256 of the bundle of the Foedus that is installed here."""
+    with tempfile.TemporaryDirectory() as folder:
+        return bundle_hash(stage_app(Path(folder) / "app"))

@@ -112,14 +112,16 @@ def _print_standing(standing: "dict[str, Any]") -> None:
 
 
 def deploy(home: Home = None, as_json: AsJson = False) -> None:
-    """Deploy the contracts to the managed chain, or say where they are.
+    """Deploy the contracts, or say where they are.
+
+    On separate machines the organizations found the registry with it, once all have joined.
 
     Example: `foedus deploy`
     """
+    from client_app.cli.chosen import settings_told
     from strategies.run_chain import open_writing_chain
-    from strategies.settings import RunSettings
 
-    chain = open_writing_chain(RunSettings(home=str(_home(home))))
+    chain = open_writing_chain(settings_told(_home(home)))
     if as_json:
         print_json({"contracts": {"Rounds": chain.address}})
     else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,14 +25,43 @@ def settings_of(archive: "RunArchive") -> "RunSettings":
 
 
 def settings_at(home: Path | None) -> "RunSettings":
-    """Return the settings of the newest run under a home; the defaults where there is none."""
+    """Return the settings of the newest run under a home.
+
+    Where there is none they follow from what the machine was told, or are the defaults.
+    """
     from strategies.home import foedus_home
     from strategies.run_archive import newest_run
-    from strategies.settings import RunSettings
 
     folder = foedus_home(str(home or ""))
     archive = newest_run(folder)
-    return RunSettings(home=str(folder)) if archive is None else settings_of(archive)
+    return settings_told(folder) if archive is None else settings_of(archive)
+
+
+def settings_told(home: Path) -> "RunSettings":
+    """Return the settings that follow from what a coordinator's or a node's machine was told."""
+    from client_app.deployment.node import organizations_here, read_node
+    from strategies.settings import RunSettings
+
+    config: dict[str, Any] = {**config_told(home), "home": str(home)}
+    if len(config) == 1 and (here := organizations_here(home)):
+        node = read_node(home, here[0])
+        config |= {"organizations": ",".join(here), "min-organizations": 1}
+        if node.coordinator:
+            config |= {"chain-url": node.url, "chain-id": node.chain_id}
+    return RunSettings.from_run_config(config)
+
+
+def config_told(home: Path) -> dict[str, Any]:
+    """Return what follows for a run from what the coordinator's machine was told, by setting.
+
+    Empty where the machine is no coordinator of separate machines.
+    """
+    from client_app.cli.app_bundle import own_bundle
+    from client_app.deployment.coordinator import configuration_path, read_coordinator
+
+    if not configuration_path(home).exists():
+        return {}
+    return {**read_coordinator(home).run_config(home), "bundle": own_bundle()}
 
 
 def task_of(archive: "RunArchive") -> bytes:

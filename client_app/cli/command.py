@@ -13,6 +13,7 @@ from client_app.cli import (
     attest,
     chain,
     challenge,
+    deployment,
     generation,
     keys,
     ledger,
@@ -40,6 +41,11 @@ app.command("receipt")(receipt.receipt)
 app.command("members")(members.members)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
+app.command("invite")(deployment.invite)
+app.command("join")(deployment.join)
+app.command("up")(deployment.up)
+app.command("down")(deployment.down)
+app.add_typer(deployment.init, name="init")
 app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
@@ -87,6 +93,11 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from blockchain.private.errors import LedgerError
     from client_app.agent.agent_file import AgentError
     from client_app.cli.local_superlink import SuperLinkError
+    from client_app.deployment.certificates import CertificateError
+    from client_app.deployment.commented_toml import ConfigurationError
+    from client_app.deployment.door import DoorError
+    from client_app.deployment.processes import ProcessError
+    from client_app.deployment.start_node import NotReadyError
     from client_app.key_rotation import RotationError
     from client_app.own_requests import RequestError
     from llm.adapters import AdapterError
@@ -95,6 +106,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from llm.registry import RegistryError
     from llm.rows import DataError
     from strategies.challenges import ChallengeError
+    from strategies.deployed_members import MembersError
+    from strategies.invitation import InvitationError
+    from strategies.joined import JoinedError
+    from strategies.node_key import NodeKeyError
     from strategies.run_archive import ArchiveError
     from strategies.settings import SettingsError
 
@@ -102,6 +117,15 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         ChainError,
         LedgerError,
         SuperLinkError,
+        CertificateError,
+        ConfigurationError,
+        DoorError,
+        ProcessError,
+        NotReadyError,
+        MembersError,
+        InvitationError,
+        JoinedError,
+        NodeKeyError,
         AdapterError,
         AgentError,
         BaseModelError,

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ _ASK_SECONDS = 15.0
 _ASK_SECONDS_ENDED = 5.0
 #: Marks every process of a run, so that none outlives it.
 _OWNER_VARIABLE = "FOEDUS_SUPERLINK"
-_CONNECTION = "foedus"
+#: Of ``flwr``, in its configuration, to the SuperLink that a home has.
+CONNECTION = "foedus"
 
 
 class SuperLinkError(RuntimeError):
@@ -36,45 +38,51 @@ class SuperLinkError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class LocalSuperLink:
-    """A running SuperLink.
+class SuperLink(ABC):
+    """A SuperLink, asked by Flower's own command.
 
     Parameters
     ----------
-    process : Popen
-        Its process.
-    address : str
-        Where it answers, once it has started.
     environment : dict of str to str
         The environment in which ``flwr`` finds it.
     log : Path
         Its log, Flower's own output of the run included.
     """
 
-    process: subprocess.Popen[bytes]
-    address: str
     environment: dict[str, str]
     log: Path
 
+    @abstractmethod
+    def require(self) -> None:
+        """Make sure that it runs.
+
+        Raises
+        ------
+        SuperLinkError
+            If it has stopped.
+        """
+
     def submit(
-        self, app: Path, run_config: dict[str, object], federation_config: dict[str, object]
+        self,
+        app: Path,
+        run_config: dict[str, object],
+        federation_config: dict[str, object] | None = None,
     ) -> int:
-        """Start a run by ``flwr run``, as soon as the SuperLink answers; return Flower's run id.
+        """Start a run by ``flwr run``; return Flower's run id.
 
         Raises
         ------
         SuperLinkError
             With Flower's own message.
         """
-        self._wait_until_healthy()
+        simulated = ["--federation-config", _toml_pairs(federation_config or {})]
         answer = self._flwr(
             "run",
             str(app),
-            _CONNECTION,
+            CONNECTION,
             "--run-config",
             _toml_pairs(run_config),
-            "--federation-config",
-            _toml_pairs(federation_config),
+            *(simulated if federation_config else []),
             "--format",
             "json",
         )
@@ -84,7 +92,7 @@ class LocalSuperLink:
 
     def status(self, run_id: int) -> str:
         """Return Flower's status of a run, such as ``running`` or ``finished:failed``."""
-        answer = self._flwr("list", _CONNECTION, "--run-id", str(run_id), "--format", "json")
+        answer = self._flwr("list", CONNECTION, "--run-id", str(run_id), "--format", "json")
         runs = answer.get("runs", [])
         if not isinstance(runs, list) or not runs:
             raise SuperLinkError(f"flwr list: {answer.get('error-message', answer)}")
@@ -109,28 +117,12 @@ class LocalSuperLink:
         while True:
             interval = _ASK_SECONDS_ENDED if refresh() else _ASK_SECONDS
             time.sleep(_POLL_SECONDS)
-            if self.process.poll() is not None:
-                raise SuperLinkError(f"the SuperLink stopped during the run, see {self.log}")
+            self.require()
             if time.monotonic() - asked > interval:
                 status = self.status(run_id)
                 if status.startswith("finished"):
                     return status
                 asked = time.monotonic()
-
-    def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise SuperLinkError(
-                    f"flower-superlink exited with status {self.process.returncode}, see {self.log}"
-                )
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.address}/health", timeout=1.0).is_success:
-                    return
-            time.sleep(0.2)
-        raise SuperLinkError(
-            f"flower-superlink did not answer within {_START_SECONDS:.0f} s, see {self.log}"
-        )
 
     def _flwr(self, *arguments: str) -> dict[str, object]:
         done = subprocess.run(
@@ -147,6 +139,52 @@ class LocalSuperLink:
             said = (done.stderr or done.stdout).strip()
             raise SuperLinkError(f"flwr {arguments[0]}: {said[-500:]}") from None
         return dict(answer)
+
+
+@dataclass(frozen=True)
+class LocalSuperLink(SuperLink):
+    """One that was started for a command.
+
+    Parameters
+    ----------
+    process : Popen
+        Its process.
+    address : str
+        Where it answers, once it has started.
+    """
+
+    process: subprocess.Popen[bytes]
+    address: str
+
+    def require(self) -> None:
+        """Make sure that it runs."""
+        if self.process.poll() is not None:
+            raise SuperLinkError(f"the SuperLink stopped during the run, see {self.log}")
+
+    def submit(
+        self,
+        app: Path,
+        run_config: dict[str, object],
+        federation_config: dict[str, object] | None = None,
+    ) -> int:
+        """Start a run as soon as the SuperLink answers."""
+        self._wait_until_healthy()
+        return super().submit(app, run_config, federation_config)
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise SuperLinkError(
+                    f"flower-superlink exited with status {self.process.returncode}, see {self.log}"
+                )
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.address}/health", timeout=1.0).is_success:
+                    return
+            time.sleep(0.2)
+        raise SuperLinkError(
+            f"flower-superlink did not answer within {_START_SECONDS:.0f} s, see {self.log}"
+        )
 
 
 def last_error(log: Path) -> str:
@@ -183,8 +221,8 @@ def local_superlink(flwr_home: Path) -> Iterator[LocalSuperLink]:
 def _running(flwr_home: Path) -> Iterator[LocalSuperLink]:
     port, control_port = _free_port(), _free_port()
     (flwr_home / "config.toml").write_text(
-        f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
-        f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+        f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
     environment = {
         **os.environ,
@@ -225,7 +263,7 @@ def _running(flwr_home: Path) -> Iterator[LocalSuperLink]:
             start_new_session=True,
         )
     try:
-        yield LocalSuperLink(process, f"http://127.0.0.1:{port}", environment, log)
+        yield LocalSuperLink(environment, log, process, f"http://127.0.0.1:{port}")
     finally:
         # All at once: once their parents have gone, Ray's workers are nobody's children.
         _end_all_of(flwr_home)

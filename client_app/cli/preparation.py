@@ -30,10 +30,12 @@ def prepare(settings: RunSettings, console: Console) -> None:
         base_model_path(base_model_settings(settings), cache, show)
         progress.update(line, description="base model", completed=1, total=1)
 
-        line = progress.add_task("data", total=1)
-        for name in settings.organization_names:
-            load_own_data(settings, name, cache)
-        progress.update(line, description="data", completed=1, total=1)
+        # On separate machines each organization has its own, which nobody else reads.
+        if not settings.bundle:
+            line = progress.add_task("data", total=1)
+            for name in settings.organization_names:
+                load_own_data(settings, name, cache)
+            progress.update(line, description="data", completed=1, total=1)
 
         line = progress.add_task("public chain", total=1)
         open_writing_chain(settings)

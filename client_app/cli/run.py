@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
 
 if TYPE_CHECKING:
+    from client_app.cli.local_superlink import SuperLink
     from client_app.cli.run_display import RunDisplay
     from strategies.settings import RunSettings
 
@@ -31,7 +33,10 @@ def run(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a federation on this machine: prepare what is missing, train, print the result.
+    """Run a federation: prepare what is missing, train, print the result.
+
+    All of it on this machine, or, where this is the coordinator of separate machines (`foedus
+    init`), with the organizations on theirs.
 
     Exit status 1 if the run fails, 2 if a setting is wrong.
 
@@ -39,12 +44,14 @@ def run(
     `foedus run --resume`
     """
     from client_app.cli.app_bundle import app_defaults
+    from client_app.cli.chosen import config_told
     from strategies.home import foedus_home
     from strategies.run_folder import run_folder
     from strategies.settings import RunSettings
 
     overrides = _parse_overrides(run_config or [])
-    overrides["home"] = str(foedus_home(str(overrides.get("home") or home or "")))
+    folder = foedus_home(str(overrides.get("home") or home or ""))
+    overrides = {**config_told(folder), **overrides, "home": str(folder)}
     if resume:
         overrides["resume"] = True
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
@@ -76,12 +83,12 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
     from client_app.cli.app_bundle import stage_app
-    from client_app.cli.local_superlink import last_error, local_superlink
+    from client_app.cli.local_superlink import last_error
 
-    organizations = len(settings.organization_names)
+    simulated: dict[str, object] = {"num-supernodes": len(settings.organization_names)}
     folder = settings.home_path / "runs" / settings.run_name
     started = time.monotonic()
-    with local_superlink(settings.home_path / "flwr") as superlink:
+    with _superlink(settings) as superlink:
         # While the SuperLink starts.
         from client_app.cli.preparation import prepare
         from client_app.cli.run_display import RunDisplay
@@ -90,7 +97,7 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
         prepare(settings, progress_console)
         prepared = time.monotonic() - started
         app = stage_app(settings.home_path / "flwr" / "app")
-        run_id = superlink.submit(app, overrides, {"num-supernodes": organizations})
+        run_id = superlink.submit(app, overrides, None if settings.bundle else simulated)
         with RunDisplay(settings, folder, progress_console) as display:
             status = superlink.wait(run_id, lambda: _refreshed(display))
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
@@ -110,6 +117,16 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
     summary["seconds"]["prepare"] = prepared
     RunArchive(folder).write_summary(summary)
     return summary
+
+
+def _superlink(settings: "RunSettings") -> "AbstractContextManager[SuperLink]":
+    """Return the SuperLink that carries a run out: one of its own, unless machines are separate."""
+    from client_app.cli.deployed_superlink import DeployedSuperLink
+    from client_app.cli.local_superlink import local_superlink
+
+    if settings.bundle:
+        return nullcontext(DeployedSuperLink.of(settings.home_path))
+    return local_superlink(settings.home_path / "flwr")
 
 
 def _refreshed(display: "RunDisplay") -> bool:

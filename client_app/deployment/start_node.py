@@ -1,0 +1,113 @@
+"""Starts what runs on an organization's machine: its SuperNode, with the guard before Flower."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from blockchain.deployment import Deployment, write_deployment
+from blockchain.durable_file import write_durably
+from client_app import bundle_guard
+from client_app.deployment.commented_toml import ConfigurationError
+from client_app.deployment.door import Door
+from client_app.deployment.flower import flower_environment, script
+from client_app.deployment.node import (
+    NodeConfiguration,
+    authority_path,
+    node_key_folder,
+    node_path,
+)
+from client_app.deployment.processes import Processes
+from strategies.home import organization_folder
+
+_EXECUTABLE = 0o700
+
+
+class NotReadyError(Exception):
+    """The federation is not founded yet, or this organization has not joined it."""
+
+
+def processes(home: Path, organization: str) -> Processes:
+    """Return an organization's processes."""
+    return Processes(organization_folder(home, organization) / "processes")
+
+
+def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
+    """Start the SuperNode unless it runs; return what was started.
+
+    Parameters
+    ----------
+    home : Path
+        The organization's.
+    configuration : NodeConfiguration
+        What it was told.
+
+    Raises
+    ------
+    NotReadyError
+        If it has not joined, or there are no contracts yet.
+    ConfigurationError, DoorError, ProcessError, ChainError
+        If something it needs is not there.
+    """
+    name, path = configuration.organization, node_path(home, configuration.organization)
+    if not configuration.coordinator:
+        raise NotReadyError(f"{name} has not joined yet: `foedus join INVITATION`")
+    if not configuration.bundles:
+        raise ConfigurationError(f"{path}: bundles: none is agreed to, and none would be started")
+    authority = authority_path(home)
+    fetch_contracts(home, configuration)
+    command = [
+        script("flower-supernode"),
+        *("--superlink", configuration.coordinator, "--root-certificates", str(authority)),
+        *("--auth-supernode-private-key", str(node_key_folder(home, name) / "node")),
+        *("--host", "127.0.0.1", "--port", str(configuration.runtime_port)),
+        *("--node-config", _pairs(configuration.node_config(home))),
+    ]
+    guard = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
+    environment = flower_environment(home, guard)
+    return ["supernode"] if processes(home, name).start("supernode", command, environment) else []
+
+
+def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
+    """Keep where the federation's contracts lie, as the coordinator says it.
+
+    Whether they are what they should be is checked against the chain whenever they are used.
+
+    Raises
+    ------
+    NotReadyError
+        If there are none yet.
+    DoorError
+        If the coordinator does not answer, or with something else.
+    """
+    told = Door.of(configuration.coordinator, authority_path(home)).federation()["deployment"]
+    if told is None:
+        raise NotReadyError(
+            "the federation is not founded yet: once all have joined, the coordinator calls "
+            "`foedus deploy`"
+        )
+    try:
+        deployment = Deployment.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NotReadyError(
+            f"the coordinator's record of the contracts is none: {first['loc']}: {first['msg']}"
+        ) from None
+    write_deployment(home / "chain", deployment)
+
+
+def write_guard(folder: Path, bundles: Sequence[str]) -> Path:
+    """Write the command that stands before Flower's own on the node's path; return its folder."""
+    named = " ".join(f"--bundle {bundle}" for bundle in bundles)
+    write_durably(
+        folder / "flwr-clientapp",
+        f'#!/bin/sh\nexec "{sys.executable}" -P "{bundle_guard.__file__}" {named} "$@"\n',
+        _EXECUTABLE,
+    )
+    return folder
+
+
+def _pairs(config: dict[str, object]) -> str:
+    return " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
