@@ -241,9 +241,13 @@ class Membership:
         """Return the number that the next change must carry."""
         return int(self._contract.read("changeNonce"))
 
+    def digest(self, change: Change) -> bytes:
+        """Return what members sign of a change, 32 bytes."""
+        return digest(self.domain, CHANGE_TYPE, change.values())
+
     def approve(self, change: Change, account: LocalAccount) -> bytes:
         """Return a member's signature of a change, 65 bytes."""
-        return sign_digest(digest(self.domain, CHANGE_TYPE, change.values()), account)
+        return sign_digest(self.digest(change), account)
 
     def execute(self, change: Change, approvals: Mapping[bytes, bytes]) -> TransactionReceipt:
         """Make a change that members signed.

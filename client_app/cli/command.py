@@ -38,7 +38,6 @@ app.command("run")(run.run)
 app.command("verify")(verification.verify)
 app.command("attest")(attest.attest)
 app.command("receipt")(receipt.receipt)
-app.command("members")(members.members)
 app.command("generate")(generation.generate)
 app.command("deploy")(chain.deploy)
 app.command("invite")(deployment.invite)
@@ -46,6 +45,7 @@ app.command("join")(deployment.join)
 app.command("up")(deployment.up)
 app.command("down")(deployment.down)
 app.add_typer(deployment.init, name="init")
+app.add_typer(members.app, name="members")
 app.add_typer(chain.app, name="chain")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(rewards.app, name="rewards")
@@ -109,6 +109,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from strategies.deployed_members import MembersError
     from strategies.invitation import InvitationError
     from strategies.joined import JoinedError
+    from strategies.membership_change import ChangeError
     from strategies.node_key import NodeKeyError
     from strategies.run_archive import ArchiveError
     from strategies.settings import SettingsError
@@ -126,6 +127,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         InvitationError,
         JoinedError,
         NodeKeyError,
+        ChangeError,
         AdapterError,
         AgentError,
         BaseModelError,

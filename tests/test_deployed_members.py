@@ -1,0 +1,142 @@
+"""Members on separate machines: founded by who joined, bound to their nodes by the chain."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from eth_account import Account
+from flwr.app import RecordDict
+
+from blockchain.merkle import organization_id
+from server_app.roster import RosterError, find_members
+from strategies import protocol
+from strategies.deployed_members import (
+    MembersError,
+    founding,
+    joined_organizations,
+    member_nodes,
+)
+from strategies.joined import Joined
+from strategies.node_key import make_node_key, public_key_of
+from strategies.settings import RunSettings
+from tests.flower_messages import reply_to
+
+NAMES = ("north", "south", "east")
+
+
+@pytest.fixture(scope="module")
+def node_keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nodes")
+    return {name: public_key_of(make_node_key(folder / name)) for name in (*NAMES, "other")}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return RunSettings.from_run_config(
+        {"home": str(tmp_path), "organizations": ",".join(NAMES), "bundle": "ab" * 32}
+    )
+
+
+def join(settings, node_keys, names=NAMES) -> dict[str, Joined]:
+    found = {}
+    for number, name in enumerate(names):
+        found[name] = Joined(
+            organization=name,
+            key=Account.from_key(bytes([number + 1]) * 32).address,
+            node_key=node_keys[name],
+            node=100 + number,
+            invitation="ab" * 32,
+            signature="cd" * 65,
+        )
+        joined_organizations(settings.home_path).write(found[name])
+    return found
+
+
+def chain(joined, **changes):
+    """A registry in which everybody stands as they joined, but for what is changed."""
+
+    def member(identifier):
+        for name, one in joined.items():
+            if organization_id(name) == identifier:
+                usual = {"is_member": True, "node_key": one.node_key_hash, "is_attestor": True}
+                return SimpleNamespace(**{**usual, **changes.get(name, {})})
+        return SimpleNamespace(is_member=False)
+
+    return SimpleNamespace(members=SimpleNamespace(member=member))
+
+
+def test_those_who_joined_found_the_registry_with_their_own_keys(settings, node_keys):
+    joined = join(settings, node_keys)
+    made = founding(settings, "0x" + "11" * 20)
+    assert [f.organization for f in made.founders] == [organization_id(n) for n in NAMES]
+    assert [f.key for f in made.founders] == [joined[n].key for n in NAMES]
+    assert [f.node_key for f in made.founders] == [joined[n].node_key_hash for n in NAMES]
+    assert (made.threshold, made.attestor_threshold) == (2, 2)
+    assert made.coordinators == ("0x" + "11" * 20,)
+
+
+def test_nothing_is_founded_before_all_have_joined(settings, node_keys):
+    join(settings, node_keys, ("south",))
+    with pytest.raises(MembersError, match=r"^north, east did not join yet: invite them"):
+        founding(settings, "0x" + "11" * 20)
+
+
+def test_the_node_of_each_is_the_one_that_the_registry_binds_to_it(settings, node_keys):
+    joined = join(settings, node_keys)
+    assert member_nodes(settings, chain(joined), NAMES) == {"north": 100, "south": 101, "east": 102}
+
+
+def test_one_that_is_another_on_the_chain_than_here_takes_no_part(settings, node_keys):
+    joined = join(settings, node_keys)
+    for change, said in (
+        ({"is_member": False}, "has joined and is no member yet"),
+        ({"node_key": b"\x01" * 32}, "the node key of north on the chain has hash 0x0101"),
+        ({"is_attestor": False}, "north is to attest, and is no attestor"),
+    ):
+        with pytest.raises(MembersError, match=said):
+            member_nodes(settings, chain(joined, north=change), NAMES)
+
+
+@dataclass
+class Nodes:
+    """Connected nodes, each of which says whom it answers for."""
+
+    says: dict[int, list[str]]
+    asked: list[int] = field(default_factory=list)
+
+    def get_node_ids(self):
+        return list(self.says)
+
+    def send_and_receive(self, messages, timeout):
+        replies = []
+        for message in messages:
+            node = message.metadata.dst_node_id
+            self.asked.append(node)
+            header = protocol.header_record({protocol.ORGANIZATIONS: self.says[node]})
+            replies.append(reply_to(message, RecordDict({protocol.HEADER: header})))
+        return replies
+
+
+@pytest.mark.usefixtures("flower_task")
+def test_a_stolen_name_is_not_even_heard(settings, node_keys):
+    joined = join(settings, node_keys)
+    nodes = Nodes({100: ["north"], 101: ["south"], 102: ["east"], 666: ["north", "south"]})
+    found = find_members(nodes, NAMES, settings, chain(joined))
+    assert found == {"north": 100, "south": 101, "east": 102}
+    assert 666 not in nodes.asked
+
+
+@pytest.mark.usefixtures("flower_task")
+def test_a_node_that_answers_for_another_than_the_registry_says_ends_the_search(
+    settings, node_keys
+):
+    joined = join(settings, node_keys)
+    nodes = Nodes({100: ["south"], 101: ["south"], 102: ["east"]})
+    with pytest.raises(RosterError, match="node 100 does not answer for whom the registry says"):
+        find_members(nodes, NAMES, settings, chain(joined))
+
+
+def test_who_has_not_joined_is_not_waited_for(settings, node_keys):
+    joined = join(settings, node_keys, ("north", "south"))
+    with pytest.raises(RosterError, match="east did not join yet"):
+        find_members(Nodes({}), NAMES, settings, chain(joined))
