@@ -44,7 +44,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1200,
         )
 
     def json(self, *arguments: str):
@@ -92,7 +92,7 @@ def told(coordinator: Machine, model: Path, data: Path) -> None:
     path = coordinator.home / "coordinator" / "coordinator.toml"
     changed(path, {"superlink-port": free_port(), "chain-port": free_port()})
     settings = {
-        "rounds": 3,
+        "rounds": 1,
         "records-per-round": 32,
         "validation-records": 4,
         "model": str(model),
@@ -131,6 +131,26 @@ def test_a_run_over_separate_homes_ends_and_holds_wherever_it_is_checked(federat
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
         assert not (machine.home / "runs").exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_what_one_organization_asks_to_be_forgotten_is_and_another_checks_the_receipt(federation):
+    coordinator, organizations = federation
+    coordinator.json("run", "-c", "run-name=three", "-c", "rounds=3")
+    north, south = organizations["north"], organizations["south"]
+    record = north.json("ledger", "show", "--org", "north", "--records", "1")["records"][0]
+    asked = north.json("unlearn", "--org", "north", "--records", record)
+    assert asked["state"] == "open"
+    done = coordinator.foedus("unlearn", "carry-out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    [request] = north.json("unlearn", "status")["requests"]
+    assert (request["id"], request["state"]) == (asked["id"], "completed")
+    for machine in (north, south, coordinator):
+        receipt = machine.json("receipt", asked["id"])
+        assert receipt["holds"], receipt
+        assert receipt["evidence"]["label"] == "EXACT_REPLAY"
+    assert coordinator.json("verify")
 
 
 def test_no_secret_stands_where_others_read_it(federation):

@@ -2,7 +2,6 @@
 
 import time
 import tomllib
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
 
 if TYPE_CHECKING:
-    from client_app.cli.local_superlink import SuperLink
     from client_app.cli.run_display import RunDisplay
     from strategies.settings import RunSettings
 
@@ -84,11 +82,12 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
     from client_app.cli.app_bundle import stage_app
     from client_app.cli.local_superlink import last_error
+    from client_app.cli.superlink import superlink_of
 
     simulated: dict[str, object] = {"num-supernodes": len(settings.organization_names)}
     folder = settings.home_path / "runs" / settings.run_name
     started = time.monotonic()
-    with _superlink(settings) as superlink:
+    with superlink_of(settings) as superlink:
         # While the SuperLink starts.
         from client_app.cli.preparation import prepare
         from client_app.cli.run_display import RunDisplay
@@ -117,16 +116,6 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
     summary["seconds"]["prepare"] = prepared
     RunArchive(folder).write_summary(summary)
     return summary
-
-
-def _superlink(settings: "RunSettings") -> "AbstractContextManager[SuperLink]":
-    """Return the SuperLink that carries a run out: one of its own, unless machines are separate."""
-    from client_app.cli.deployed_superlink import DeployedSuperLink
-    from client_app.cli.local_superlink import local_superlink
-
-    if settings.bundle:
-        return nullcontext(DeployedSuperLink.of(settings.home_path))
-    return local_superlink(settings.home_path / "flwr")
 
 
 def _refreshed(display: "RunDisplay") -> bool:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 def submitted(
     settings: "RunSettings", config: Mapping[str, object], refresh: Callable[[], bool]
 ) -> str:
-    """Carry out a run under the home of another one, by a SuperLink of its own.
+    """Carry out a run under the home of another one.
+
+    By a SuperLink of its own, or on separate machines by the one that runs there.
 
     Parameters
     ----------
@@ -28,17 +30,21 @@ def submitted(
     str
         Why it failed, with the log's path; empty where it did not.
     """
-    from client_app.cli.app_bundle import stage_app
-    from client_app.cli.local_superlink import last_error, local_superlink
+    from client_app.cli.app_bundle import bundle_hash, stage_app
+    from client_app.cli.local_superlink import last_error
+    from client_app.cli.superlink import superlink_of
 
-    with local_superlink(settings.home_path / "flwr") as superlink:
+    config = {**config, "home": str(settings.home_path)}
+    with superlink_of(settings) as superlink:
         # While the SuperLink starts.
         from client_app.cli.preparation import prepare
 
         prepare(settings, progress_console)
         app = stage_app(settings.home_path / "flwr" / "app")
-        nodes: dict[str, object] = {"num-supernodes": len(settings.organization_names)}
-        run_id = superlink.submit(app, {**config, "home": str(settings.home_path)}, nodes)
+        nodes: dict[str, object] | None = {"num-supernodes": len(settings.organization_names)}
+        if settings.bundle:
+            config, nodes = {**config, "bundle": bundle_hash(app)}, None
+        run_id = superlink.submit(app, config, nodes)
         status = superlink.wait(run_id, refresh)
     if status == "finished:completed":
         return ""

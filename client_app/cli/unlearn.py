@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from client_app.cli.chosen import RunName, settings_at, settings_of, task_of
+from client_app.cli.chosen import RunName, settings_at, settings_of, settings_told, task_of
 from client_app.cli.ledger_member import Organization, one_organization
 from client_app.cli.output import (
     AsJson,
@@ -94,18 +94,19 @@ def unlearn(
         return
     if sum((records is not None, records_file is not None, withdraw)) != 1:
         fail("give one of --records IDS, --records-file FILE and --withdraw", 2)
-    archive = chosen_run(home, run_name)
-    settings, task = settings_of(archive), task_of(archive)
+    settings, task, run = _run_asked_of(home, run_name, organization)
     name = one_organization(settings, organization)
     if name not in settings.organization_names:
-        fail(f"{name!r:.80} takes no part in run {archive.name}", 2)
+        fail(f"{name!r:.80} takes no part in {run}", 2)
+    if submit_now and not settings.home_path.joinpath("runs").is_dir():
+        fail("--submit: on separate machines the coordinator has requests carried out", 2)
     if method is Method.FAST:
         _check_fast(settings)
     elif then_exact:
         fail("--then-exact goes with --method fast", 2)
     if withdraw and settings.partition != "none":
         fail(
-            f"--withdraw: run {archive.name} divides one data set among its organizations "
+            f"--withdraw: {run} divides one data set among its organizations "
             f"(partition {settings.partition!r}); it is for experiments",
             2,
         )
@@ -121,6 +122,17 @@ def unlearn(
     if submit_now:
         submit(settings)
         _print_outcome(settings, name, [one.id for one in (own, then) if one is not None])
+
+
+@app.command("carry-out")
+def carry_out(home: Home = None) -> None:
+    """Have all open requests carried out now: where the coordinator of separate machines is.
+
+    Between the rounds of a run that happens by itself.
+
+    Example: `foedus unlearn carry-out`
+    """
+    submit(settings_at(home))
 
 
 @app.command()
@@ -234,6 +246,33 @@ def _asked(
             )
         except UnknownRecordsError as error:
             fail(str(error), 2)
+
+
+def _run_asked_of(
+    home: Path | None, run_name: str | None, organization: str | None
+) -> "tuple[RunSettings, bytes, str]":
+    """Return the settings and the task of the run that is to forget, and what it is called.
+
+    An organization's own machine has no run's folder: there it is the newest task that the
+    organization knows.
+    """
+    from client_app.deployment.node import organizations_here
+    from client_app.own_requests import known_tasks
+    from strategies.home import foedus_home
+    from strategies.run_archive import newest_run
+    from strategies.run_chain import open_reading_chain
+
+    folder = foedus_home(str(home or ""))
+    if run_name is not None or newest_run(folder) is not None or not organizations_here(folder):
+        archive = chosen_run(home, run_name)
+        return settings_of(archive), task_of(archive), f"run {archive.name}"
+    settings = settings_told(folder)
+    name, chain = one_organization(settings, organization), open_reading_chain(settings)
+    tasks = {chain.task(task).opened_block: task for task in known_tasks(folder, name)}
+    if not tasks:
+        fail(f"{name} has taken part in no run yet", 2)
+    task = tasks[max(tasks)]
+    return settings, task, f"task 0x{task.hex()}"
 
 
 def _organizations(settings: "RunSettings", organization: str | None) -> list[str]:
