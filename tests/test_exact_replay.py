@@ -394,7 +394,8 @@ def test_a_run_stops_for_a_request_and_agents_decide_as_if_the_record_had_never_
     assert home.state(asked[0]) is RequestState.COMPLETED
     run = home.first.read_run()
     assert (run["status"], run["by"]) == ("replaced", home.now.name)
-    assert (home.first.last_prepared_round(), home.now.read_run()["status"]) == (2, "finished")
+    # Two rounds, and the one that says what the second has earned.
+    assert (home.first.last_prepared_round(), home.now.read_run()["status"]) == (3, "finished")
     changes = {"organizations": "east,north", "attestors": "east"}
     assert home.states() == never_there(home, model, tmp_path, {"east": [record]}, **changes)
     found, _ = home.replay(home.now.name)

@@ -6,15 +6,13 @@ loopback ports.
 
 import contextlib
 import json
-import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.chain_samples import free_port
-from tests.foedus_home import BIN, shared_cache
+from tests.foedus_home import FoedusHome
 from tests.tiny_model import build_tiny_model
 from tests.whole_federation import write_data
 
@@ -23,29 +21,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 NAMES = ("north", "south", "east")
 
 
-class Machine:
-    """A home, and the command in it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("FOEDUS_", "FLWR_"))},
-            "FOEDUS_HOME": str(home),
-            "FOEDUS_CACHE": str(shared_cache()),
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "400",
-        }
-
-    def foedus(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [BIN / "foedus", *arguments],
-            env=self.environment,
-            cwd=self.home.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1200,
-        )
+class Machine(FoedusHome):
+    """A home of its own, and the command in it."""
 
     def json(self, *arguments: str):
         """What a command that has to succeed prints."""
@@ -81,7 +58,7 @@ def federation(tmp_path_factory):
             assert "the federation is not founded yet" in early.stderr
         coordinator.json("deploy")
         for machine in organizations.values():
-            [node] = (machine.home / "organizations").glob("*/node.toml")
+            [node] = (machine.path / "organizations").glob("*/node.toml")
             changed(node, {"runtime-port": free_port()})
             assert machine.json("up") == {"started": ["supernode"]}
         yield coordinator, organizations
@@ -89,7 +66,7 @@ def federation(tmp_path_factory):
 
 def told(coordinator: Machine, model: Path, data: Path) -> None:
     """Edit the configuration, as its owner would."""
-    path = coordinator.home / "coordinator" / "coordinator.toml"
+    path = coordinator.path / "coordinator" / "coordinator.toml"
     changed(path, {"superlink-port": free_port(), "chain-port": free_port()})
     settings = {
         "rounds": 1,
@@ -130,7 +107,7 @@ def test_a_run_over_separate_homes_ends_and_holds_wherever_it_is_checked(federat
     for name, machine in organizations.items():
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
-        assert not (machine.home / "runs").exists()
+        assert not (machine.path / "runs").exists()
 
 
 @pytest.mark.long
@@ -156,10 +133,10 @@ def test_what_one_organization_asks_to_be_forgotten_is_and_another_checks_the_re
 def test_no_secret_stands_where_others_read_it(federation):
     coordinator, organizations = federation
     secret_files = [
-        coordinator.home / "coordinator" / "tls" / "ca.key",
-        coordinator.home / "coordinator" / "tls" / "server.key",
-        *(m.home / "organizations" / n / "node" / "node" for n, m in organizations.items()),
-        *(m.home / "organizations" / n / "node.toml" for n, m in organizations.items()),
+        coordinator.path / "coordinator" / "tls" / "ca.key",
+        coordinator.path / "coordinator" / "tls" / "server.key",
+        *(m.path / "organizations" / n / "node" / "node" for n, m in organizations.items()),
+        *(m.path / "organizations" / n / "node.toml" for n, m in organizations.items()),
     ]
     for path in secret_files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

@@ -6,27 +6,40 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blockchain.durable_file import write_durably
 
 _WIDTH = 96
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigurationError(Exception):
     """A configuration file is missing or says something that cannot be; one line names it."""
 
 
-def write_commented(path: Path, model: BaseModel, heading: str, mode: int = 0o600) -> None:
+class Configuration(BaseModel):
+    """What a file says; each field's description is the comment above it, its key in kebab-case."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+    )
+
+
+Model = TypeVar("Model", bound=Configuration)
+
+
+def write_commented(path: Path, model: Configuration, heading: str, mode: int = 0o600) -> None:
     """Write a model's fields, each under its description.
 
     Parameters
     ----------
     path : Path
         The file.
-    model : BaseModel
+    model : Configuration
         Of strings, integers, lists of strings, and tables of those.
     heading : str
         What the file is, for its first lines.

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID
 from client_app.deployment.certificates import Certificates
-from client_app.deployment.commented_toml import read_configuration, write_commented
+from client_app.deployment.commented_toml import (
+    Configuration,
+    read_configuration,
+    write_commented,
+)
 from strategies.deployed_members import coordinator_folder
 from strategies.invitation import OrganizationName
 from strategies.run_chain import MANAGED
@@ -21,19 +25,8 @@ _HEADING: Final = (
 )
 
 
-class CoordinatorConfiguration(BaseModel):
-    """The file, as it is read.
-
-    Each field's description is the comment above it in the file.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        populate_by_name=True,
-    )
+class CoordinatorConfiguration(Configuration):
+    """The file, as it is read."""
 
     organizations: list[OrganizationName] = Field(
         min_length=1, description="Who takes part, by name; each is invited."

@@ -34,6 +34,8 @@ def flower_environment(home: Path, first_on_path: Path | None = None) -> dict[st
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        # A task starts at once, and not within a second of its message.
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
         # NumPy's products here are small; their threads and torch's only get in each other's way.
         "OPENBLAS_NUM_THREADS": "1",
         "PATH": os.pathsep.join(path),

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from client_app.deployment.commented_toml import read_configuration, write_commented
+from client_app.deployment.commented_toml import (
+    Configuration,
+    read_configuration,
+    write_commented,
+)
 from client_app.deployment.coordinator import Port
 from strategies.home import organization_folder
 from strategies.invitation import OrganizationName
@@ -23,19 +27,8 @@ _HEADING: Final = (
 )
 
 
-class NodeConfiguration(BaseModel):
-    """The file, as it is read.
-
-    Each field's description is the comment above it in the file.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        populate_by_name=True,
-    )
+class NodeConfiguration(Configuration):
+    """The file, as it is read."""
 
     organization: OrganizationName = Field(description="Its name, as the coordinator invites it.")
     data: str = Field(
