@@ -3,16 +3,14 @@
 import contextlib
 import os
 import socket
-import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 
-from client_app import bundle_guard
+from client_app.deployment.flower import flower_environment, flower_home
 
 _START_SECONDS = 60.0
 
@@ -21,31 +19,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def environment(flwr_home: Path, **more: str) -> dict[str, str]:
-    """What Flower's processes are started in: nothing of the caller's own Flower."""
-    return {
-        **os.environ,
-        "FLWR_HOME": str(flwr_home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        **more,
-    }
-
-
-def guarded(folder: Path, bundles: Sequence[str]) -> Path:
-    """Make the command that stands before Flower's own on a node's path; return its folder."""
-    folder.mkdir(parents=True)
-    named = " ".join(f"--bundle {bundle}" for bundle in bundles)
-    script = folder / "flwr-clientapp"
-    script.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -P "{bundle_guard.__file__}" {named} "$@"\n'
-    )
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return folder
 
 
 @contextlib.contextmanager
@@ -70,14 +43,14 @@ def running(command: Sequence[str], log: Path, env: dict[str, str]) -> Iterator[
 @contextlib.contextmanager
 def superlink(folder: Path) -> Iterator[int]:
     """Run a SuperLink in memory; gives its port once it answers."""
-    port, home = free_port(), folder / "flwr"
+    port, home = free_port(), flower_home(folder)
     home.mkdir(parents=True)
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "here"\n\n'
         f'[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
     command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, folder / "superlink.log", environment(home)) as process:
+    with running(command, folder / "superlink.log", flower_environment(folder)) as process:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
@@ -91,10 +64,8 @@ def superlink(folder: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def supernode(folder: Path, port: int, first_on_path: Path, config: str) -> Iterator[Path]:
     """Run a SuperNode that connects to a SuperLink's port; gives its log."""
-    home = folder / "flwr"
-    home.mkdir(parents=True)
-    env = environment(home)
-    env["PATH"] = f"{first_on_path}{os.pathsep}{env['PATH']}"
+    flower_home(folder).mkdir(parents=True)
+    env = flower_environment(folder, first_on_path)
     command = [
         *("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}"),
         *("--host", "127.0.0.1", "--port", str(free_port()), "--node-config", config),

@@ -12,9 +12,11 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 
 from client_app.bundle_guard import BundleGuard, BundleRefusedError
+from client_app.deployment.flower import flower_environment
+from client_app.deployment.start_node import write_guard
 from server_app.app import app as server_app
 from strategies.settings import RunSettings, SettingsError
-from tests.deployed_flower import environment, guarded, superlink, supernode
+from tests.deployed_flower import superlink, supernode
 
 SERVER = """
 from pathlib import Path
@@ -92,8 +94,8 @@ def test_a_bundle_changed_by_one_byte_that_reads_the_keystore_never_runs(tmp_pat
     app = application(tmp_path / "app", keystore, answer)
     agreed = sha256(app)
     with superlink(tmp_path / "coordinator") as port:
-        env = environment(tmp_path / "coordinator" / "flwr")
-        path = guarded(tmp_path / "bin", [agreed])
+        env = flower_environment(tmp_path / "coordinator")
+        path = write_guard(tmp_path / "bin", [agreed])
         with supernode(tmp_path / "node", port, path, 'organization="shop"') as log:
             client = app / "small_app" / "client.py"
             original = client.read_text()
