@@ -362,7 +362,8 @@ class Sender:
             "value": transaction.get("value", Wei(0)),
         }
         try:
-            estimate = self._node.eth.estimate_gas(prepared)
+            # As the next block would have it: the last one may be old, and its time with it.
+            estimate = self._node.eth.estimate_gas(prepared, "pending")
         except ContractLogicError as error:
             raise reverted(call, error) from error
         except Web3RPCError as error:

@@ -8,7 +8,7 @@ import pytest
 from strategies.payouts import claim, finalize_ready, payouts
 from strategies.rewards import RewardTerms, round_rewards
 from tests.attestation_cases import attest
-from tests.chain_samples import DISPUTES
+from tests.chain_samples import DISPUTES, ask
 from tests.foedus_command import foedus
 from tests.signing_cases import NAMES
 from tests.small_federation import Federation, LightChain, small_settings
@@ -91,6 +91,13 @@ def test_rewards_are_shown_claimed_once_and_never_before_the_round_is_final(run,
     assert (after["east"].claimed, after["east"].claimable) == (each["east"], 0)
     assert (after["north"].claimed, after["north"].claimable) == (0, each["north"])
     assert after["north"].later == ()
+
+
+def test_time_that_went_by_without_a_block_counts(run, travelling):
+    ask(travelling.settings, "evm_increaseTime", WINDOW + 1)
+    # Nothing was mined since: the last block is as old as the window.
+    travelling.sent_by("east").finalize(run.task, 1)
+    assert run.chain.task(run.task).last_final_round == 1
 
 
 def test_a_round_that_nobody_attested_is_waited_for_and_so_is_what_builds_on_it(

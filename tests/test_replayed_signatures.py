@@ -92,7 +92,7 @@ def refused(place: Place, error: str) -> Iterator[pytest.ExceptionInfo[Transacti
     before, height = place.standing(), place.chain.node.eth.block_number
     with pytest.MonkeyPatch.context() as patch:
         # Without an estimate the node does not refuse it beforehand: it lands, and reverts.
-        patch.setattr(place.chain.node.eth, "estimate_gas", lambda _: 500_000)
+        patch.setattr(place.chain.node.eth, "estimate_gas", lambda *_: 500_000)
         with pytest.raises(TransactionRevertedError) as caught:
             yield caught
     assert caught.value.error == error
@@ -115,8 +115,8 @@ def check_still_good(place: Place, statement: Statement) -> None:
     """Make sure that the contract would take the statement now, without making it."""
     estimate = place.chain.node.eth.estimate_gas
 
-    def estimated(transaction: TxParams) -> int:
-        raise WouldBeTakenError(estimate(transaction))
+    def estimated(transaction: TxParams, block: str) -> int:
+        raise WouldBeTakenError(estimate(transaction, block))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place.chain.node.eth, "estimate_gas", estimated)
