@@ -10,7 +10,6 @@ signs its updates: neither stands for an organization without the other.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from filelock import FileLock
 
@@ -18,8 +17,6 @@ from strategies.invitation import InvitationError, Invitations, token_hash
 from strategies.joined import Joined, JoinedOrganizations
 from strategies.joining import Joining, JoiningError
 from strategies.node_key import node_key_hash
-
-_PRIVATE: Final = 0o600
 
 
 class Reception:

@@ -32,8 +32,6 @@ def joined_organizations(home: Path) -> JoinedOrganizations:
 def founding(settings: RunSettings, coordinator: str) -> Founding:
     """Return the registry that the organizations that joined found.
 
-    Each of them checks on the chain that it stands there with its own keys before it takes part.
-
     Parameters
     ----------
     settings : RunSettings

@@ -3,9 +3,11 @@
 import json
 import stat
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 
+from blockchain.deployment import read_deployment
 from client_app.deployment.commented_toml import ConfigurationError
 from client_app.deployment.coordinator import (
     CoordinatorConfiguration,
@@ -20,7 +22,12 @@ from client_app.deployment.node import (
     read_node,
     write_node,
 )
-from client_app.deployment.start_node import NotReadyError, start_node, write_guard
+from client_app.deployment.start_node import (
+    NotReadyError,
+    fetch_contracts,
+    start_node,
+    write_guard,
+)
 from strategies.settings import RunSettings
 
 
@@ -140,6 +147,34 @@ def test_a_node_that_has_not_joined_or_agreed_to_nothing_is_not_started(tmp_path
         start_node(tmp_path, node())
     with pytest.raises(ConfigurationError, match="bundles: none is agreed to"):
         start_node(tmp_path, node(coordinator="127.0.0.1:1"))
+
+
+def told_by(monkeypatch, answer):
+    """Have the coordinator's door say this of the federation."""
+    door = SimpleNamespace(federation=lambda: answer)
+    monkeypatch.setattr(
+        "client_app.deployment.start_node.Door", SimpleNamespace(of=lambda *_: door)
+    )
+
+
+def test_contracts_that_take_the_place_of_those_known_are_refused(tmp_path, monkeypatch):
+    def deployment(address):
+        contract = {"address": address, "gas_used": 1, "code_hash": "0x" + "ab" * 32}
+        found = {"chain_id": 1, "genesis_hash": "0x" + "cd" * 32, "first_block": 0}
+        return {**found, "contracts": {"Registry": contract}, "next_nonce": 1}
+
+    ours, theirs = "0x" + "11" * 20, "0x" + "22" * 20
+    for answer, said in (({}, "does not say"), ({"deployment": None}, "not founded yet")):
+        told_by(monkeypatch, answer)
+        with pytest.raises(NotReadyError, match=said):
+            fetch_contracts(tmp_path, node(coordinator="c:1"))
+    for _ in range(2):
+        told_by(monkeypatch, {"deployment": deployment(ours)})
+        fetch_contracts(tmp_path, node(coordinator="c:1"))
+    told_by(monkeypatch, {"deployment": deployment(theirs)})
+    with pytest.raises(NotReadyError, match="names other contracts than those kept"):
+        fetch_contracts(tmp_path, node(coordinator="c:1"))
+    assert read_deployment(tmp_path / "chain").addresses == {"Registry": ours}
 
 
 def test_the_guard_stands_in_flowers_place_for_its_owner_alone(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from blockchain.deployment import Deployment, write_deployment
+from blockchain.deployment import Deployment, read_deployment, write_deployment
 from blockchain.durable_file import write_durably
 from client_app import bundle_guard
 from client_app.deployment.commented_toml import ConfigurationError
@@ -73,16 +73,19 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
 def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
     """Keep where the federation's contracts lie, as the coordinator says it.
 
-    Whether they are what they should be is checked against the chain whenever they are used.
+    The first time it is believed; contracts that take the place of those are refused.
 
     Raises
     ------
     NotReadyError
-        If there are none yet.
+        If there are none yet, or others than before.
     DoorError
         If the coordinator does not answer, or with something else.
     """
-    told = Door.of(configuration.coordinator, authority_path(home)).federation()["deployment"]
+    told = Door.of(configuration.coordinator, authority_path(home)).federation()
+    if "deployment" not in told:
+        raise NotReadyError("the coordinator does not say whether there are contracts")
+    told = told["deployment"]
     if told is None:
         raise NotReadyError(
             "the federation is not founded yet: once all have joined, the coordinator calls "
@@ -95,7 +98,17 @@ def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
         raise NotReadyError(
             f"the coordinator's record of the contracts is none: {first['loc']}: {first['msg']}"
         ) from None
+    kept = read_deployment(home / "chain")
+    if kept is not None and _identity(kept) != _identity(deployment):
+        raise NotReadyError(
+            f"the coordinator names other contracts than those kept in {home / 'chain'}: if that "
+            "was agreed on, move deployment.json away"
+        )
     write_deployment(home / "chain", deployment)
+
+
+def _identity(deployment: Deployment) -> tuple[int, str, dict[str, str]]:
+    return deployment.chain_id, deployment.genesis_hash, deployment.addresses
 
 
 def write_guard(folder: Path, bundles: Sequence[str]) -> Path:
