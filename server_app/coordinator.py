@@ -141,7 +141,18 @@ def _run(
     done = strategy.resume()
     if done:
         log("run-resumed", {"after": done})
-    nodes = find_members(grid, settings.organization_names, settings, chain)
+    # A round made again needs each who took part in it; what it lacks, it says itself.
+    enough = None if settings.requests else settings.min_organizations
+    nodes = find_members(
+        grid,
+        settings.organization_names,
+        settings,
+        chain,
+        enough=enough,
+        absent=lambda name, reason: log(
+            "organization-missing", {"organization": name, "reason": reason}
+        ),
+    )
     strategy.admit(_participant(settings, name, node) for name, node in nodes.items())
     log("setup-finished", {"seconds": time.monotonic() - started})
 

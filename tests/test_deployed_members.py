@@ -127,12 +127,34 @@ def test_a_stolen_name_is_not_even_heard(settings, node_keys):
 
 
 @pytest.mark.usefixtures("flower_task")
-def test_a_node_that_answers_for_another_than_the_registry_says_ends_the_search(
+def test_who_answers_for_another_or_not_at_all_does_not_keep_the_others_from_work(
     settings, node_keys
 ):
     joined = join(settings, node_keys)
-    nodes = Nodes({100: ["south"], 101: ["south"], 102: ["east"]})
-    with pytest.raises(RosterError, match="node 100 does not answer for whom the registry says"):
+    found = {}
+    for nodes in (
+        Nodes({100: ["south"], 101: ["south"], 102: ["east"]}),
+        Nodes({101: ["south"], 102: ["east"]}),
+    ):
+        missing = {}
+        found[len(nodes.says)] = find_members(
+            *(nodes, NAMES, settings, chain(joined)),
+            timeout=0.5,
+            enough=2,
+            absent=missing.__setitem__,
+        )
+        assert set(missing) == {"north"}
+    # It is invited to rounds all the same, where the registry says it is reached.
+    assert found[2] == found[3] == {"north": 100, "south": 101, "east": 102}
+    with pytest.raises(RosterError, match=r"2 of 3 that it takes are there \(north: no answer"):
+        find_members(nodes, NAMES, settings, chain(joined), timeout=0.5)
+
+
+@pytest.mark.usefixtures("flower_task")
+def test_where_all_are_needed_a_wrong_answer_ends_the_search_at_once(settings, node_keys):
+    joined = join(settings, node_keys)
+    nodes = Nodes({100: ["south"]})
+    with pytest.raises(RosterError, match="north: its node answers for another name"):
         find_members(nodes, NAMES, settings, chain(joined))
 
 

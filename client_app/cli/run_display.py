@@ -154,6 +154,8 @@ def _line(event: dict[str, Any], round_number: int) -> str:
             line = f"{event['organization']}: rejected ({event['code']}): {event['reason']}"
         case "organization-absent":
             line = f"{event['organization']}: {event['reason']}: {event['error']}"
+        case "organization-missing":
+            line = f"{event['organization']}: not there at the start: {event['reason']}"
         case "closing-missing":
             line = f"{event['organization']}: not closed: {event['error']}"
     return line
