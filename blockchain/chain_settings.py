@@ -28,6 +28,13 @@ class ChainSettings(BaseModel):
         default=1, ge=1, le=1000, description="Blocks, its own included, before a receipt counts."
     )
     request_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    outage_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=86400,
+        description="How long to wait for a node that is gone; what it says by itself is an error "
+        "at once.",
+    )
     receipt_timeout_seconds: float = Field(default=120.0, gt=0, le=86400)
     gas_limit_cap: int = Field(
         default=8_000_000, ge=21_000, description="No transaction may ask for more gas than this."

@@ -5,22 +5,23 @@ from contextlib import contextmanager
 from typing import Final, cast
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
-from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
 from blockchain.chain_settings import ChainSettings, without_secrets
 from blockchain.errors import ChainError, NodeUnreachableError, WrongChainError
 from blockchain.reverts import nodes_words
 
-# Calls that change nothing and may be asked again. Transactions are not among them: whoever sends
-# one looks first whether it landed.
-_RETRIED: Final = (
-    "eth_chainId", "eth_blockNumber", "eth_getBalance", "eth_getCode", "eth_getBlockByNumber",
-    "eth_getBlockByHash", "eth_getTransactionByHash", "eth_getTransactionReceipt",
-    "eth_getTransactionCount", "eth_call", "eth_estimateGas", "eth_maxPriorityFeePerGas",
-    "eth_gasPrice", "eth_getLogs",
-)  # fmt: skip
+#: Tries at a node that does not answer, where no longer outage is to be waited for.
+_TRIES: Final = 3
+#: Tries at one that breaks off in the middle of an answer.
+_READ_TRIES: Final = 3
+_PAUSE_FACTOR: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+#: What a proxy says while the node behind it is gone.
+_GONE: Final = (502, 503, 504)
 
 
 def connect_node(settings: ChainSettings) -> Web3:
@@ -41,12 +42,9 @@ def connect_node(settings: ChainSettings) -> Web3:
             "timeout": settings.request_timeout_seconds,
             "verify": True if settings.authority is None else str(settings.authority),
         },
-        exception_retry_configuration=ExceptionRetryConfiguration(
-            errors=[requests.ConnectionError, requests.Timeout],
-            retries=3,
-            backoff_factor=0.1,
-            method_allowlist=_RETRIED,
-        ),
+        session=_patient_session(settings.outage_seconds),
+        # The session asks again, with pauses that do not grow for ever.
+        exception_retry_configuration=None,
         # web3 asks for it before every call; a connection serves one chain for as long as it lasts.
         cache_allowed_requests=True,
         cacheable_requests={"eth_chainId"},
@@ -64,6 +62,31 @@ def connect_node(settings: ChainSettings) -> Web3:
             f"{settings.chain_id}: check the RPC address and the chain id"
         )
     return node
+
+
+def _patient_session(outage_seconds: float) -> requests.Session:
+    """Return a session that asks again while nobody answers, a transaction included.
+
+    The same transaction's bytes count only once; whoever sends one looks first whether an earlier
+    try landed (:mod:`blockchain.delivery`).
+    """
+    tries = _TRIES + round(outage_seconds / _LONGEST_PAUSE_SECONDS)
+    retry = Retry(
+        total=tries + _READ_TRIES,
+        connect=tries,
+        status=tries,
+        read=_READ_TRIES,
+        other=0,
+        backoff_factor=_PAUSE_FACTOR,
+        backoff_max=_LONGEST_PAUSE_SECONDS,
+        status_forcelist=_GONE,
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
 
 
 def genesis_hash(node: Web3, settings: ChainSettings) -> str:

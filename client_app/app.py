@@ -136,7 +136,7 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
 
         settings, order = _settings(message, context)
         name = _addressed(message, settings, order, context)
-        chain = open_reading_chain(settings)
+        chain = open_reading_chain(settings, patient=True)
         gone = witness(chain, settings.home_path, name)
         if gone:
             raise CoordinatorError(

@@ -119,7 +119,7 @@ def _run(
     run = _run_entry(settings, archive, terms)
 
     chain_started = time.monotonic()
-    chain = open_writing_chain(settings)
+    chain = open_writing_chain(settings, patient=True)
     origin = OriginRounds.of(settings, settings.home_path)
     start = origin.state(rule)
     genesis = hash_arrays(arrays_from_adapter(rule.adapter(start)))

@@ -78,7 +78,7 @@ class _Replay:
         self._task = bytes.fromhex(archive.read_run()["task"])
         self._rule = agreed_rule(self._settings)
         self._initial = arrays_from_adapter(self._rule.adapter(self._rule.initial_state()))
-        self._chain = open_reading_chain(self._settings)
+        self._chain = open_reading_chain(self._settings, patient=True)
         replaced = self._settings.kept_rounds.replaced
         origin = archive if replaced is None else run_of_task(archive.home, replaced)
         order = ReplayOrder.of(self._settings, settings_of(origin), origin.name)

@@ -102,7 +102,7 @@ class _StandingRun:
         self._settings = settings_of(archive)
         self._task = bytes.fromhex(archive.read_run()["task"])
         self._log = RunLog(archive.folder / "run.log")
-        self._chain = open_writing_chain(self._settings)
+        self._chain = open_writing_chain(self._settings, patient=True)
 
     def carry_out(self) -> None:
         """Do what is left of an earlier attempt, then what is asked now."""

@@ -1,6 +1,7 @@
 """The public chain that a run's settings name, for whoever reads and for the one who writes."""
 
 from pathlib import Path
+from typing import Final
 
 from eth_account.signers.local import LocalAccount
 
@@ -16,17 +17,26 @@ from strategies.settings import RunSettings
 
 MANAGED = "managed"
 
+#: How long a run waits for a chain's node that is gone, and its organizations with it. Commands
+#: that people wait for do not.
+OUTAGE_SECONDS: Final = 180.0
+
 #: Beside the record of the contracts: who issued the certificate of the chain's node, where that is
 #: nobody whom everybody trusts.
 AUTHORITY = "ca.pem"
 
 
-def chain_settings(settings: RunSettings) -> ChainSettings:
-    """Return node and chain of a run."""
+def chain_settings(settings: RunSettings, *, patient: bool = False) -> ChainSettings:
+    """Return node and chain of a run; the patient wait where the node is gone for a while."""
+    outage = OUTAGE_SECONDS if patient else 0.0
     if settings.chain_url == MANAGED:
-        return managed_node(settings).settings
+        return managed_node(settings).settings.model_copy(update={"outage_seconds": outage})
     authority = settings.home_path / "chain" / AUTHORITY
-    given = {"rpc_url": settings.chain_url, "chain_id": settings.chain_id}
+    given = {
+        "rpc_url": settings.chain_url,
+        "chain_id": settings.chain_id,
+        "outage_seconds": outage,
+    }
     if authority.exists():
         given["authority"] = authority
     return ChainSettings.model_validate(given)
@@ -63,7 +73,7 @@ def fund_rewards(chain: PublicChain, task: bytes, settings: RunSettings) -> int:
     return chain.rewards.funding_gas(task, chain.task(task).opened_block)
 
 
-def open_writing_chain(settings: RunSettings) -> PublicChain:
+def open_writing_chain(settings: RunSettings, *, patient: bool = False) -> PublicChain:
     """Return the chain with the coordinator's key; start, fund and deploy where that is missing.
 
     In a simulation organizations of the run that are no members yet become members, by the keys
@@ -80,7 +90,7 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     managed = settings.chain_url == MANAGED
     if managed:
         managed_node(settings).start()
-    node = chain_settings(settings)
+    node = chain_settings(settings, patient=patient)
     account = coordinator_account(settings)
     if managed:
         fund_from_development_account(node, account.address, folder)
@@ -96,9 +106,10 @@ def open_writing_chain(settings: RunSettings) -> PublicChain:
     return chain
 
 
-def open_reading_chain(settings: RunSettings) -> PublicChain:
+def open_reading_chain(settings: RunSettings, *, patient: bool = False) -> PublicChain:
     """Return the chain without a key: what an organization checks the coordinator against."""
-    return connect_deployed(chain_settings(settings), settings.home_path / "chain")
+    node = chain_settings(settings, patient=patient)
+    return connect_deployed(node, settings.home_path / "chain")
 
 
 def paying_chain(

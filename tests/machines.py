@@ -130,7 +130,9 @@ class Federation:
     Parameters
     ----------
     folder : Path
-        For homes, data and the model.
+        For homes and the model.
+    data : Path
+        Each organization's rows.
     net : Network
         Where they stand.
     coordinator : Machine
@@ -140,6 +142,7 @@ class Federation:
     """
 
     folder: Path
+    data: Path
     net: Network
     coordinator: Machine
     organizations: dict[str, Machine]
@@ -176,38 +179,57 @@ def _told(name: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def federation(folder: Path, data: Path | None = None, **settings: Any) -> Iterator[Federation]:
-    """Set a federation up by its commands; it ends with the context."""
+def federation(folder: Path, **settings: Any) -> Iterator[Federation]:
+    """Set a federation up by its commands, or go on with the folder's; it ends with the context."""
     net = network()
     with contextlib.ExitStack() as ended:
         ended.callback(net.close)
-        model, data = build_tiny_model(folder / "tiny"), data or write_data(folder / "data")
+        model, data = folder / "tiny", write_data(folder / "data")
+        if not model.exists():
+            build_tiny_model(model)
         coordinator = Machine(folder / "coordinator", net.site("coordinator", _COORDINATOR_PORTS))
         organizations = {
             name: Machine(folder / name, net.site(name, _NODE_PORTS)) for name in NAMES
         }
         for machine in (coordinator, *organizations.values()):
             ended.callback(machine.close)
-        coordinator.json(
-            *("init", "coordinator", "--organizations", ",".join(NAMES)),
-            *("--address", coordinator.site.address),
-        )
+        fed = Federation(folder, data, net, coordinator, organizations)
         configuration = coordinator.path / "coordinator" / "coordinator.toml"
+        if not configuration.exists():
+            coordinator.json(
+                *("init", "coordinator", "--organizations", ",".join(NAMES)),
+                *("--address", coordinator.site.address),
+            )
+            public = str(data / "public.jsonl")
+            _append(
+                configuration,
+                {**_RUN, "model": str(model), "public-validation": public, **settings},
+            )
         changed(configuration, coordinator.site.ports)
-        public = str(data / "public.jsonl")
-        _append(
-            configuration, {**_RUN, "model": str(model), "public-validation": public, **settings}
-        )
         assert set(coordinator.json("up")["started"]) == {"chain", "superlink", "door"}
-        yield Federation(folder, net, coordinator, organizations)
+        yield fed
 
 
-def join(fed: Federation, data: Path | None = None) -> None:
-    """Have all organizations invited, join, and start their nodes."""
+def join(fed: Federation, reached: Mapping[str, str] | None = None) -> None:
+    """Have all organizations invited, join, and start their nodes.
+
+    Parameters
+    ----------
+    fed : Federation
+        The federation.
+    reached : mapping of str to str, optional
+        Address at which an organization reaches the coordinator, where that is another than its
+        own.
+    """
     for name, machine in fed.organizations.items():
+        if node_toml(machine).exists():
+            continue
         invitation = fed.folder / f"{name}.json"
         fed.coordinator.json("invite", name, "--output", str(invitation))
-        rows = str((data or fed.folder / "data") / f"{name}.jsonl")
+        if reached and name in reached:
+            told = {**json.loads(invitation.read_text()), "address": reached[name]}
+            invitation.write_text(json.dumps(told))
+        rows = str(fed.data / f"{name}.jsonl")
         machine.json("init", "organization", "--org", name, "--data", rows)
         machine.json("join", str(invitation))
     fed.coordinator.json("deploy")

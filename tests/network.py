@@ -57,6 +57,7 @@ class Network(ABC):
         """Connect it again."""
         raise NotImplementedError(self.description)
 
+    @abstractmethod
     def close(self) -> None:
         """Take everything away again."""
 
@@ -68,6 +69,9 @@ class Loopback(Network):
 
     def site(self, name: str, ports: tuple[str, ...] = ()) -> Site:
         return Site(name, "127.0.0.1", ports={key: free_port() for key in ports})
+
+    def close(self) -> None:
+        """There is nothing to take away."""
 
 
 class Namespaces(Network):
@@ -98,6 +102,11 @@ class Namespaces(Network):
         entry = ("nsenter", f"--net=/var/run/netns/{space}", "--")
         self._sites.append(Site(name, address, entry))
         return self._sites[-1]
+
+    @property
+    def at_the_switch(self) -> tuple[str, ...]:
+        """What stands before a command that is to run where all packets pass."""
+        return ("nsenter", f"--net=/var/run/netns/{self.switch}", "--")
 
     def port_of(self, name: str) -> str:
         """Return the switch's end of a machine's cable, as it is called in the switch's space."""

@@ -4,26 +4,63 @@ TLS, SuperNode authentication and the bundle's guard are on. Each machine has a 
 its own where the test may make them, and a loopback port where not.
 """
 
+import base64
+import contextlib
+import hashlib
+import json
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
+from client_app.deployment.coordinator import certificates
+from tests.chain_samples import free_port
+from tests.foedus_home import wait_for
+from tests.machines import Federation, join
 from tests.machines import federation as machines
-from tests.machines import join
+from tests.network import Namespaces
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+RECORDER = Path(__file__).with_name("recorder.py")
 
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    """All of them have joined, up and running."""
-    with machines(tmp_path_factory.mktemp("machines")) as fed:
-        print(f"machines stand in: {fed.net.description}")
-        for machine in fed.organizations.values():
-            early = machine.foedus("up")
-            assert early.returncode == 2
-        join(fed)
+    """All of them have joined, up and running; what leaves north's machine is recorded."""
+    folder = tmp_path_factory.mktemp("machines")
+    with machines(folder) as fed, recorded(fed) as address:
+        join(fed, {"north": address})
         yield fed
+
+
+@contextlib.contextmanager
+def recorded(fed: Federation) -> Iterator[str]:
+    """Record what leaves north's machine; gives the address at which it reaches the coordinator."""
+    site, port = fed.coordinator.site, free_port()
+    files = certificates(fed.coordinator.path)
+    proxy = [
+        *("connections", "--output", str(fed.folder / "sent")),
+        *("--host", site.address, "--port", str(port)),
+        *("--to", str(site.ports.get("port", 9443))),
+        *("--certificate", str(files.server), "--key", str(files.server_key)),
+        *("--authority", str(files.authority)),
+    ]
+    started = [[*site.entry, sys.executable, RECORDER, *proxy]]
+    if isinstance(fed.net, Namespaces):
+        tap = ("--port-name", fed.net.port_of("north"), "--output", fed.folder / "packets.json")
+        started.append([*fed.net.at_the_switch, sys.executable, RECORDER, "packets", *tap])
+    with contextlib.ExitStack() as ended:
+        for command in started:
+            process = ended.enter_context(subprocess.Popen(command))
+            ended.callback(process.terminate)
+        wait_for((fed.folder / "sent").exists, seconds=30)
+        yield f"{site.address}:{port}"
 
 
 def test_a_run_ends_and_holds_wherever_it_is_checked(federation):
@@ -34,6 +71,42 @@ def test_a_run_ends_and_holds_wherever_it_is_checked(federation):
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
         assert not (machine.path / "runs").exists()
+
+
+def test_nothing_of_a_record_leaves_its_organizations_machine(federation):
+    sent = (federation.folder / "sent").read_bytes()
+    # The control: inside TLS the recorder sees what travels.
+    for known in (b"POST /join", b"POST /v1/fleet/push-object", b"commitment", b"north"):
+        assert known in sent
+    rows = [json.loads(line) for line in (federation.data / "north.jsonl").open()]
+    tokenizer = AutoTokenizer.from_pretrained(federation.folder / "tiny")
+    for row in rows:
+        for what in traces_of(row, tokenizer):
+            assert what not in sent, row["id"]
+    if isinstance(federation.net, Namespaces):
+        address = federation.coordinator.site.address
+        packets = json.loads((federation.folder / "packets.json").read_text())
+        told = {where.rpartition(":")[0] for where in packets if where.startswith("tcp")}
+        assert told == {f"tcp {address}"}
+        # Who has which address, and who is a neighbour.
+        others = {where for where in packets if not where.startswith(("tcp", "arp", "ipv6 ff02"))}
+        assert not others
+
+
+def traces_of(row: dict, tokenizer) -> Iterator[bytes]:
+    """Whatever would show that a record was sent, or a part of it."""
+    for told in (row["id"], row["text"], row["label"]):
+        plain = told.encode()
+        yield from (plain, plain.hex().encode(), told.encode("utf-16-le"))
+        # A base64 of anything that holds it has one of these in it.
+        for shift in range(3):
+            coded = base64.b64encode(bytes(shift) + plain)
+            yield coded[(0, 2, 3)[shift] : -4]
+        if len(plain) > len("positive"):
+            digest = hashlib.sha256(plain).digest()
+            yield from (digest, digest.hex().encode())
+    tokens = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+    yield from (np.asarray(tokens, kind).tobytes() for kind in ("<i2", "<i4", "<i8"))
 
 
 @pytest.mark.long

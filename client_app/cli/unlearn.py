@@ -125,14 +125,25 @@ def unlearn(
 
 
 @app.command("carry-out")
-def carry_out(home: Home = None) -> None:
+def carry_out(home: Home = None, as_json: AsJson = False) -> None:
     """Have all open requests carried out now: where the coordinator of separate machines is.
 
-    Between the rounds of a run that happens by itself.
+    Between the rounds of a run that happens by itself. Exit status 1 if one stays open.
 
     Example: `foedus unlearn carry-out`
     """
-    submit(settings_at(home))
+    from client_app.cli.unlearn_run import carry_out_open
+
+    done = carry_out_open(settings_at(home))
+    if as_json:
+        print_json({"requests": done})
+    else:
+        for one in done:
+            console.print(f"{one['id']}: {one['state']}", highlight=False)
+        if not done:
+            console.print("no request is open")
+    if any(one["state"] == "open" for one in done):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -25,6 +25,41 @@ def submit_unlearning(settings: "RunSettings") -> None:
         fail(f"the run that unlearns failed: {problem}")
 
 
+def carry_out_open(settings: "RunSettings") -> list[dict[str, str]]:
+    """Have all open requests carried out, and say what became of each.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        As for :func:`submit_unlearning`.
+
+    Returns
+    -------
+    list of dict
+        ``id`` and ``state`` of each request that was open before.
+    """
+    from strategies.open_requests import open_requests_about
+    from strategies.run_chain import open_reading_chain
+
+    chain = open_reading_chain(settings)
+    asked = sorted(open_requests_about(chain, _tasks_here(settings)))
+    submit_unlearning(settings)
+    said = []
+    for identifier in asked:
+        stored = chain.unlearning.request_of(identifier)
+        state = "unknown" if stored is None else stored.state.name.lower()
+        said.append({"id": f"0x{identifier.hex()}", "state": state})
+    return said
+
+
+def _tasks_here(settings: "RunSettings") -> list[bytes]:
+    """Return the tasks of all runs under the home."""
+    from strategies.run_archive import read_json
+
+    entries = [read_json(p) for p in sorted((settings.home_path / "runs").glob("*/run.json"))]
+    return [bytes.fromhex(entry["task"]) for entry in entries if "task" in entry]
+
+
 class _Replacing:
     """The rounds of whatever run takes the place of the newest, as they are made."""
 
