@@ -140,3 +140,21 @@ def test_no_secret_stands_where_others_read_it(federation):
     ]
     for path in secret_files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.long
+def test_one_that_has_left_is_started_no_more_and_the_next_run_goes_on_without_it(federation):
+    coordinator, organizations = federation
+    east = organizations["east"]
+    refused = organizations["north"].foedus("leave", "--yes")
+    assert refused.returncode == 1
+    assert "it is an attestor, an attestation needs 2 of them" in refused.stderr
+    left = east.json("leave", "--yes")
+    assert (left["organization"], left["block"] > 0) == ("east", True)
+    assert east.json("down") == {"stopped": ["supernode"]}
+    again = east.foedus("up")
+    assert again.returncode == 1
+    assert f"east has left the federation (block {left['block']})" in again.stderr
+    summary = coordinator.json("run", "-c", "run-name=without")
+    assert set(summary["organizations"]) == {"north", "south"}
+    assert coordinator.json("verify")

@@ -54,6 +54,8 @@ def run(
         overrides["resume"] = True
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
     overrides["run-name"] = run_folder(settings).name
+    if settings.bundle and not settings.resume:
+        overrides |= _without_departed(settings)
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
 
     summary = _carry_out(settings, overrides)
@@ -77,6 +79,28 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
             # A bare word is a string: quoting twice for the shell is nobody's wish.
             overrides[key.strip()] = value.strip()
     return overrides
+
+
+def _without_departed(settings: "RunSettings") -> dict[str, Any]:
+    """Return the settings that pass over whoever has left the federation, and say whom."""
+    from blockchain.errors import ChainError
+    from strategies.departures import departures, settings_without
+    from strategies.run_chain import open_reading_chain
+
+    try:
+        members = open_reading_chain(settings).members
+        gone = departures(members, settings.organization_names)
+    except ChainError:
+        # Not founded, or not up: what is to be done about that is said where it is needed.
+        return {}
+    for name, block in gone.items():
+        progress_console.print(
+            f"{name} has left the federation (block {block}): the run goes without it; strike it "
+            "from organizations in coordinator.toml",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return settings_without(settings, gone) if gone else {}
 
 
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
