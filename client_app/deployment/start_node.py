@@ -22,6 +22,7 @@ from client_app.deployment.node import (
     node_path,
 )
 from client_app.deployment.processes import Processes
+from client_app.deployment.watching import Part
 from strategies.home import organization_folder
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings
@@ -73,6 +74,16 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
     guard = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
     environment = flower_environment(home, guard)
     return ["supernode"] if processes(home, name).start("supernode", command, environment) else []
+
+
+def node_part(home: Path, configuration: NodeConfiguration) -> Part:
+    """Return what runs on an organization's machine, to be watched."""
+    running = processes(home, configuration.organization)
+    return Part(
+        start=lambda: start_node(home, configuration),
+        faults=lambda: running.faults("supernode"),
+        stop=running.stop,
+    )
 
 
 def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
