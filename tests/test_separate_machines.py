@@ -108,6 +108,12 @@ def test_a_run_over_separate_homes_ends_and_holds_wherever_it_is_checked(federat
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
         assert not (machine.path / "runs").exists()
+        # Where the coordinator's file lies was not told; what it holds was fetched.
+        [handed] = (machine.path / "public-validation").iterdir()
+        assert handed.read_bytes() == (machine.path.parent / "data/public.jsonl").read_bytes()
+    run = json.loads((coordinator.path / "runs" / "treaty" / "run.json").read_text())
+    assert run["terms"]["public-validation"] == f"sha256:{handed.name}"
+    assert run["terms"]["public-validation-hash"]
 
 
 @pytest.mark.long

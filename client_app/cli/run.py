@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,6 +44,7 @@ def run(
     """
     from client_app.cli.app_bundle import app_defaults
     from client_app.cli.chosen import config_told
+    from strategies.handed_out import hand_out
     from strategies.home import foedus_home
     from strategies.run_folder import run_folder
     from strategies.settings import RunSettings
@@ -56,6 +58,10 @@ def run(
     overrides["run-name"] = run_folder(settings).name
     if settings.bundle and not settings.resume:
         overrides |= _without_departed(settings)
+    if settings.bundle and Path(settings.public_validation).is_absolute():
+        # Other machines fetch it by its hash, and read no path that is named here.
+        handed = hand_out(settings.home_path, Path(settings.public_validation))
+        overrides["public-validation"] = handed.setting
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
 
     summary = _carry_out(settings, overrides)
