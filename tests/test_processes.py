@@ -64,13 +64,12 @@ def test_one_whose_command_the_system_does_not_tell_at_once_is_known_all_the_sam
     processes, monkeypatch
 ):
     """On a busy machine a program's arguments are not there yet in the instant it is started."""
-    answers = iter([[], []])
-    real = psutil.Process.cmdline
+    early, real = [[], []], psutil.Process.cmdline
     monkeypatch.setattr(
-        psutil.Popen, "cmdline", lambda self: next(answers, None) or real(self), raising=False
+        psutil.Popen, "cmdline", lambda self: early.pop() if early else real(self), raising=False
     )
     assert processes.start("one", SLEEPER, os.environ) is True
-    assert next(answers, "all told") == "all told"
+    assert early == []
     assert list(processes.running()) == ["one"]
 
 
