@@ -26,6 +26,7 @@ CHANGE_TYPE: Final = (
 ROTATION_TYPE: Final = (
     "KeyRotation(bytes32 organization,address newKey,uint256 nonce,uint256 deadline)"
 )
+DEPARTURE_TYPE: Final = "Departure(bytes32 organization,uint256 nonce,uint256 deadline)"
 NO_ACCOUNT: Final = "0x" + "00" * 20
 _NOTHING: Final = bytes(32)
 
@@ -161,6 +162,11 @@ class Member:
         """Whether it is a member now."""
         return self.key != NO_ACCOUNT
 
+    @property
+    def left_in(self) -> int | None:
+        """Block in which its membership ended; ``None`` if it is a member, or never was one."""
+        return self.keys[-1].from_block if self.keys and not self.is_member else None
+
 
 class Membership:
     """The contract ``Registry``.
@@ -289,6 +295,49 @@ class Membership:
         )
         signatures = (sign_digest(signed, old), sign_digest(signed, new))
         return self._contract.send("rotateKey", organization, new.address, deadline, *signatures)
+
+    def depart(
+        self, organization: bytes, account: LocalAccount, deadline: int
+    ) -> TransactionReceipt:
+        """End an organization's membership by its own signature.
+
+        Parameters
+        ----------
+        organization : bytes
+            Its id, 32 bytes.
+        account : LocalAccount
+            The key that it has.
+        deadline : int
+            Seconds since the epoch until which the signature holds.
+
+        Raises
+        ------
+        TransactionRevertedError
+            If too few members or attestors would be left for the thresholds, it is no member, or
+            the key is not its own.
+        """
+        return self._contract.send("depart", *self._departure(organization, account, deadline))
+
+    def check_departure(self, organization: bytes, account: LocalAccount, deadline: int) -> None:
+        """Ask the contract whether it would take what :meth:`depart` sends; nothing is changed.
+
+        Raises
+        ------
+        TransactionRevertedError
+            As :meth:`depart`.
+        """
+        self._contract.read("depart", *self._departure(organization, account, deadline))
+
+    def _departure(
+        self, organization: bytes, account: LocalAccount, deadline: int
+    ) -> tuple[bytes, int, bytes]:
+        said = {
+            "organization": organization,
+            "nonce": int(self._contract.read("nonceOf", organization)),
+            "deadline": deadline,
+        }
+        signed = digest(self.domain, DEPARTURE_TYPE, said)
+        return organization, deadline, sign_digest(signed, account)
 
 
 def approvals_argument(approvals: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:

@@ -131,6 +131,7 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
         from client_app.attestor import Attestor  # noqa: PLC0415
         from client_app.forgetting import Forgetting  # noqa: PLC0415
         from client_app.organization import Organization  # noqa: PLC0415
+        from client_app.public_set import fetch_public_set  # noqa: PLC0415
         from client_app.training_again import TrainingAgain  # noqa: PLC0415
         from client_app.vouching import vouch  # noqa: PLC0415
 
@@ -144,11 +145,14 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
                 "was rewritten"
             )
         account = signing_account(settings.home_path, name)
-        agreed = RunSettings.from_run_config(context.run_config)
+        # Whoever the home is named by, what is read and kept here is under the organization's.
+        agreed = RunSettings.from_run_config({**context.run_config, "home": settings.home})
         if order is not None:
             check_order(chain, order, agreed, name)
             agreed = order.settings_at(agreed)
             settings = as_it_worked(settings, name)
+        if "organization" in context.node_config:
+            fetch_public_set(agreed, settings.home_path, name)
         if what == "vouch":
             return vouch(message.content, name, agreed, chain, account)
         if what in ("plan", "forgotten"):

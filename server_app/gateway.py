@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from server_app.node_registrar import RegistrarError
+from strategies.handed_out import HASH
 from strategies.joining import JoiningError
 
 #: What a SuperNode whose key the coordinator has registered asks for. Not to register itself.
@@ -43,6 +44,8 @@ CHAIN_PATH: Final = "/chain"
 JOIN_PATH: Final = "/join"
 #: Where they read which contracts and which application the federation has.
 FEDERATION_PATH: Final = "/federation"
+#: Where they fetch what is handed out to all, by its SHA-256.
+PUBLIC_PATH: Final = "/public"
 
 #: Flower cuts what it sends into pieces of 5 MiB; a message that names them all is smaller.
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
@@ -76,6 +79,7 @@ def gateway(
     chain: httpx.AsyncClient | None = None,
     join: Callable[[bytes], Mapping[str, Any]] | None = None,
     federation: Callable[[], Mapping[str, Any]] | None = None,
+    public: Callable[[str], bytes | None] | None = None,
 ) -> Starlette:
     """Return the application that passes calls on.
 
@@ -90,6 +94,9 @@ def gateway(
         :meth:`server_app.reception.Reception.join`. Called in a thread.
     federation : callable, optional
         Returns what everybody may know of the federation. Called in a thread.
+    public : callable, optional
+        Returns the file of a hash that is handed out to all, ``None`` where there is none. It is
+        given 64 hexadecimal digits and nothing else. Called in a thread.
     """
     routes = [
         Route("/health", _passed(superlink, "GET", "/health"), methods=["GET"]),
@@ -104,6 +111,8 @@ def gateway(
         routes.append(Route(JOIN_PATH, _joined(join), methods=["POST"]))
     if federation is not None:
         routes.append(Route(FEDERATION_PATH, _told(federation), methods=["GET"]))
+    if public is not None:
+        routes.append(Route(f"{PUBLIC_PATH}/{{hash}}", _handed_out(public), methods=["GET"]))
 
     @asynccontextmanager
     async def closing(_: Starlette) -> AsyncIterator[None]:
@@ -161,6 +170,17 @@ def _joined(
 def _told(tell: Callable[[], Mapping[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
     async def answer(_: Request) -> Response:
         return JSONResponse(await run_in_threadpool(tell))
+
+    return answer
+
+
+def _handed_out(public: Callable[[str], bytes | None]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        wanted = request.path_params["hash"]
+        found = await run_in_threadpool(public, wanted) if HASH.fullmatch(wanted) else None
+        if found is None:
+            return PlainTextResponse("Not Found", status_code=404)
+        return Response(found, media_type="application/octet-stream")
 
     return answer
 

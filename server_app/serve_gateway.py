@@ -3,6 +3,7 @@
 import argparse
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from server_app.gateway import gateway
 from server_app.node_registrar import NodeRegistrar
 from server_app.reception import Reception
 from strategies.deployed_members import coordinator_folder
+from strategies.handed_out import kept_content
 
 _TIMEOUT_SECONDS: Final = 120.0
 
@@ -59,7 +61,7 @@ def main() -> None:
         return {"deployment": deployment.model_dump() if deployment and complete else None}
 
     uvicorn.run(
-        gateway(superlink, chain, join, federation),
+        gateway(superlink, chain, join, federation, partial(kept_content, options.home)),
         host=options.host,
         port=options.port,
         ssl_certfile=options.certificate,

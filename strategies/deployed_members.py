@@ -79,12 +79,18 @@ def member_nodes(settings: RunSettings, chain: PublicChain, names: Sequence[str]
     Raises
     ------
     MembersError
-        If one has not joined, is no member, no attestor where the run has it attest, or has
-        another node's key on the chain.
+        If one has not joined, is no member or no longer one, no attestor where the run has it
+        attest, or has another node's key on the chain.
     """
     joined = _joined(settings.home_path, names)
     for name, one in joined.items():
         member = chain.members.member(organization_id(name))
+        if member.left_in is not None:
+            raise MembersError(
+                f"{name} has left the federation (block {member.left_in}): begin a run without it "
+                "(`foedus run` passes it over), and strike it from organizations in "
+                "coordinator.toml"
+            )
         if not member.is_member:
             raise MembersError(
                 f"{name} has joined and is no member yet: members have to admit it "

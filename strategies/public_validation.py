@@ -18,6 +18,7 @@ from llm.keyed_hash import encoded, keyed_hash
 from llm.progress import Progress, silent
 from llm.records import Record
 from llm.rows import DataError
+from strategies.handed_out import HandedOut
 from strategies.row_form import row_form
 from strategies.setting_values import EMBEDDED_DATA, NO_VALIDATION
 from strategies.settings import RunSettings
@@ -131,8 +132,11 @@ def balanced_draw(
 
 def _file_records(settings: RunSettings, cache: Path) -> tuple[Record, ...]:
     fields = settings.data_field_names
+    handed = HandedOut.of(settings.public_validation)
     source = FileSource(
-        path=Path(settings.public_validation),
+        path=Path(settings.public_validation)
+        if handed is None
+        else handed.present(settings.home_path),
         form=row_form(settings),
         id_field=fields.get("id"),
         group_field=fields.get("group"),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from blockchain.chain_settings import DEVELOPMENT_CHAIN_ID, ChainSettings
 from strategies.aggregation import check_combination
+from strategies.handed_out import HandedOut
 from strategies.setting_values import EMBEDDED_DATA, HUB_DATA, NO_VALIDATION
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def _data_fits(settings: "RunSettings") -> None:
 
 def _scores_fit(settings: "RunSettings") -> None:
     where = settings.public_validation
-    if where not in (EMBEDDED_DATA, NO_VALIDATION) and not Path(where).is_absolute():
+    named = where in (EMBEDDED_DATA, NO_VALIDATION) or HandedOut.of(where) is not None
+    if not named and not Path(where).is_absolute():
         raise ValueError(
             f"public-validation: {where!r}, expected {EMBEDDED_DATA!r}, {NO_VALIDATION!r} or "
             "an absolute path"

@@ -317,8 +317,9 @@ class RunSettings(BaseModel):
         EMBEDDED_DATA,
         description="Rows on which contributions are scored: `embedded`, those of the embedded "
         "data that no organization holds (none where `data` is not embedded); a `.jsonl` or `.csv` "
-        "of the form `data-form` by absolute path; or `none`. Without rows there are no scores and "
-        "no rewards. See [rewards](docs/rewards.md).",
+        "of the form `data-form` by absolute path, which a coordinator of separate machines hands "
+        "out; or `none`. Without rows there are no scores and no rewards. See "
+        "[rewards](docs/rewards.md).",
     )
     public_validation_records: Positive = Field(
         48, description="How many of them are drawn, the same ones every round."

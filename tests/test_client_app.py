@@ -180,3 +180,17 @@ def test_the_coordinators_log_takes_our_line_out_of_flowers(settings, coordinato
     message = sent(Message(RecordDict(), dst_node_id=NODE, message_type="train", ttl=60.0))
     line = error_of(reply_to(message, Error(0, wrapped)))
     assert line == "CoordinatorError: round 2 is none on chain, expected open"
+
+
+def test_a_deployed_node_reads_no_validation_set_by_a_path_and_writes_under_no_home_of_anothers(
+    settings, coordinator, tmp_path
+):
+    path = tmp_path / "clinic.jsonl"
+    path.write_text('{"patient": "Jane"}\n')
+    theirs = settings.model_copy(
+        update={"public_validation": str(path), "home": str(tmp_path / "elsewhere")}
+    )
+    said = failure(protocol.TRAIN, coordinator.message(), context(theirs, **deployed(settings)))
+    assert "CoordinatorError: public-validation names a path" in said
+    assert str(path) not in said
+    assert not (tmp_path / "elsewhere").exists()

@@ -58,9 +58,14 @@ def chain(joined, **changes):
     def member(identifier):
         for name, one in joined.items():
             if organization_id(name) == identifier:
-                usual = {"is_member": True, "node_key": one.node_key_hash, "is_attestor": True}
+                usual = {
+                    "is_member": True,
+                    "left_in": None,
+                    "node_key": one.node_key_hash,
+                    "is_attestor": True,
+                }
                 return SimpleNamespace(**{**usual, **changes.get(name, {})})
-        return SimpleNamespace(is_member=False)
+        return SimpleNamespace(is_member=False, left_in=None)
 
     return SimpleNamespace(members=SimpleNamespace(member=member))
 
@@ -90,6 +95,7 @@ def test_one_that_is_another_on_the_chain_than_here_takes_no_part(settings, node
     joined = join(settings, node_keys)
     for change, said in (
         ({"is_member": False}, "has joined and is no member yet"),
+        ({"is_member": False, "left_in": 7}, r"north has left the federation \(block 7\): begin"),
         ({"node_key": b"\x01" * 32}, "the node key of north on the chain has hash 0x0101"),
         ({"is_attestor": False}, "north is to attest, and is no attestor"),
     ):

@@ -20,6 +20,7 @@ from server_app.gateway import (
     FLEET_CALLS,
     JOIN_PATH,
     MAX_ANSWER_BYTES,
+    PUBLIC_PATH,
     gateway,
 )
 from server_app.node_registrar import RegistrarError
@@ -59,6 +60,7 @@ def asked(
     chain=None,
     join=None,
     federation=None,
+    public=None,
 ):
     """Ask the door, and return its answer."""
 
@@ -68,6 +70,7 @@ def asked(
             chain.client() if chain is not None else None,
             join,
             federation,
+            public,
         )
         transport = httpx.ASGITransport(app=door)
         async with httpx.AsyncClient(transport=transport, base_url="https://door") as client:
@@ -205,3 +208,46 @@ def test_everybody_may_know_which_contracts_the_federation_has():
     answer = asked("GET", FEDERATION_PATH, federation=lambda: {"deployment": None})
     assert (answer.status_code, answer.json()) == (200, {"deployment": None})
     assert asked("GET", FEDERATION_PATH).status_code == 404
+
+
+HELD = "ab" * 32
+
+
+def test_a_file_is_handed_out_by_its_hash_and_nothing_else_is_asked_for():
+    seen = []
+
+    def public(wanted):
+        seen.append(wanted)
+        return b"rows" if wanted == HELD else None
+
+    answer = asked("GET", f"{PUBLIC_PATH}/{HELD}", public=public)
+    assert (answer.status_code, answer.content) == (200, b"rows")
+    assert asked("GET", f"{PUBLIC_PATH}/{'cd' * 32}", public=public).status_code == 404
+    assert asked("POST", f"{PUBLIC_PATH}/{HELD}", public=public).status_code == 405
+    assert seen == [HELD, "cd" * 32]
+    assert asked("GET", f"{PUBLIC_PATH}/{HELD}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "",
+        "..",
+        "../coordinator/tls/ca.key",
+        "..%2fcoordinator%2ftls%2fca.key",
+        "%2e%2e/%2e%2e/etc/passwd",
+        "/etc/passwd",
+        f"{HELD}.jsonl",
+        f"{HELD}/",
+        f"{HELD}%0a",
+        f"{HELD}%00",
+        HELD.upper(),
+        HELD[:-1],
+        HELD + "a",
+    ],
+)
+def test_what_is_no_hash_is_not_looked_for(wanted):
+    def public(_):
+        raise AssertionError
+
+    assert asked("GET", f"{PUBLIC_PATH}/{wanted}", public=public).status_code == 404

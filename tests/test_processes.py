@@ -60,6 +60,19 @@ def test_a_process_is_started_once_and_known_by_another_command(processes, tmp_p
     assert processes.running() == {}
 
 
+def test_one_whose_command_the_system_does_not_tell_at_once_is_known_all_the_same(
+    processes, monkeypatch
+):
+    """On a busy machine a program's arguments are not there yet in the instant it is started."""
+    early, real = [[], []], psutil.Process.cmdline
+    monkeypatch.setattr(
+        psutil.Popen, "cmdline", lambda self: early.pop() if early else real(self), raising=False
+    )
+    assert processes.start("one", SLEEPER, os.environ) is True
+    assert early == []
+    assert list(processes.running()) == ["one"]
+
+
 def test_one_that_was_killed_is_started_again(processes):
     processes.start("one", SLEEPER, os.environ)
     first = processes.running()["one"]

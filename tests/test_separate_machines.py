@@ -71,6 +71,12 @@ def test_a_run_ends_and_holds_wherever_it_is_checked(federation):
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
         assert not (machine.path / "runs").exists()
+        # Where the coordinator's file lies was not told; what it holds was fetched.
+        [handed] = (machine.path / "public-validation").iterdir()
+        assert handed.read_bytes() == (federation.data / "public.jsonl").read_bytes()
+    run = json.loads((federation.coordinator.run_folder("treaty") / "run.json").read_text())
+    assert run["terms"]["public-validation"] == f"sha256:{handed.name}"
+    assert run["terms"]["public-validation-hash"]
 
 
 def test_nothing_of_a_record_leaves_its_organizations_machine(federation):
@@ -138,3 +144,21 @@ def test_no_secret_stands_where_others_read_it(federation):
         secret_files += [own / "node" / "node", own / "node.toml"]
     for path in secret_files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.long
+def test_one_that_has_left_is_started_no_more_and_the_next_run_goes_on_without_it(federation):
+    coordinator, organizations = federation.coordinator, federation.organizations
+    east = organizations["east"]
+    refused = organizations["north"].foedus("leave", "--yes")
+    assert refused.returncode == 1
+    assert "it is an attestor, an attestation needs 2 of them" in refused.stderr
+    left = east.json("leave", "--yes")
+    assert (left["organization"], left["block"] > 0) == ("east", True)
+    assert east.json("down") == {"stopped": ["supernode"]}
+    again = east.foedus("up")
+    assert again.returncode == 1
+    assert f"east has left the federation (block {left['block']})" in again.stderr
+    summary = coordinator.json("run", "-c", "run-name=without")
+    assert set(summary["organizations"]) == {"north", "south"}
+    assert coordinator.json("verify")

@@ -47,7 +47,7 @@ def settings_told(home: Path) -> "RunSettings":
         node = read_node(home, here[0])
         config |= {"organizations": ",".join(here), "min-organizations": 1}
         if node.coordinator:
-            config |= {"chain-url": node.url, "chain-id": node.chain_id}
+            config |= node.reading(home)
     return RunSettings.from_run_config(config)
 
 

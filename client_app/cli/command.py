@@ -16,6 +16,7 @@ from client_app.cli import (
     deployment,
     generation,
     keys,
+    leave,
     ledger,
     members,
     receipt,
@@ -44,6 +45,7 @@ app.command("invite")(deployment.invite)
 app.command("join")(deployment.join)
 app.command("up")(deployment.up)
 app.command("down")(deployment.down)
+app.command("leave")(leave.leave)
 app.add_typer(deployment.init, name="init")
 app.add_typer(members.app, name="members")
 app.add_typer(chain.app, name="chain")
@@ -99,6 +101,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from client_app.deployment.processes import ProcessError
     from client_app.deployment.start_node import NotReadyError
     from client_app.key_rotation import RotationError
+    from client_app.leaving import LeavingError
     from client_app.own_requests import RequestError
     from llm.adapters import AdapterError
     from llm.cached_folder import CacheError
@@ -126,6 +129,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         MembersError,
         InvitationError,
         JoinedError,
+        LeavingError,
         NodeKeyError,
         ChangeError,
         AdapterError,

@@ -228,10 +228,20 @@ def join(
         )
 
 
-def up(org: Organization = None, home: Home = None, as_json: AsJson = False) -> None:
+def up(
+    org: Organization = None,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground", help="Stay, start again what ends, and end all of it when ended."
+        ),
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
     """Start this machine's processes: a coordinator's or an organization's; those that run go on.
 
-    Example: `foedus up`
+    Examples: `foedus up`, `foedus up --foreground`
     """
     from client_app.deployment.coordinator import configuration_path, read_coordinator
     from client_app.deployment.node import read_node
@@ -240,13 +250,18 @@ def up(org: Organization = None, home: Home = None, as_json: AsJson = False) -> 
     from strategies.home import foedus_home
 
     folder = foedus_home(str(home or ""))
+    if foreground:
+        if as_json:
+            fail("--json does not go with --foreground", 2)
+        _watch(folder, org)
+        return
     if org is None and configuration_path(folder).exists():
         configuration = read_coordinator(folder)
         with progress_console.status("starting") as status:
             started = start_coordinator(folder, configuration, status.update)
         where = f"the door is open at {configuration.address}"
     else:
-        name = _organization_here(folder, org)
+        name = organization_here(folder, org)
         started = start_node(folder, read_node(folder, name))
         where = f"the node of {name} runs"
     if as_json:
@@ -262,25 +277,38 @@ def down(org: Organization = None, home: Home = None, as_json: AsJson = False) -
 
     Example: `foedus down`
     """
-    from blockchain.managed_node import ManagedNode
-    from client_app.deployment import start_coordinator, start_node
-    from client_app.deployment.coordinator import configuration_path, read_coordinator
+    from client_app.deployment import start_node
+    from client_app.deployment.coordinator import configuration_path
+    from client_app.deployment.start_coordinator import stop_coordinator
     from strategies.home import foedus_home
 
     folder = foedus_home(str(home or ""))
     if org is None and configuration_path(folder).exists():
-        stopped = start_coordinator.processes(folder).stop()
-        if read_coordinator(folder).managed and ManagedNode(folder).stop():
-            stopped.append("chain")
+        stopped = stop_coordinator(folder)
     else:
-        stopped = start_node.processes(folder, _organization_here(folder, org)).stop()
+        stopped = start_node.processes(folder, organization_here(folder, org)).stop()
     if as_json:
         print_json({"stopped": stopped})
     else:
         console.print(f"stopped: {', '.join(stopped) or 'nothing ran'}", highlight=False)
 
 
-def _organization_here(home: Path, org: str | None) -> str:
+def _watch(home: Path, org: str | None) -> None:
+    from client_app.deployment.coordinator import configuration_path, read_coordinator
+    from client_app.deployment.node import read_node
+    from client_app.deployment.start_coordinator import coordinator_part
+    from client_app.deployment.start_node import node_part
+    from client_app.deployment.watching import watch
+
+    if org is None and configuration_path(home).exists():
+        part = coordinator_part(home, read_coordinator(home))
+    else:
+        part = node_part(home, read_node(home, organization_here(home, org)))
+    watch(part, lambda line: progress_console.print(line, highlight=False, soft_wrap=True))
+
+
+def organization_here(home: Path, org: str | None) -> str:
+    """Return the organization named, or the only one whose node is set up here, or end."""
     from client_app.deployment.node import organizations_here
 
     here = organizations_here(home)

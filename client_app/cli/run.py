@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,6 +44,7 @@ def run(
     """
     from client_app.cli.app_bundle import app_defaults
     from client_app.cli.chosen import config_told
+    from strategies.handed_out import hand_out
     from strategies.home import foedus_home
     from strategies.run_folder import run_folder
     from strategies.settings import RunSettings
@@ -54,6 +56,12 @@ def run(
         overrides["resume"] = True
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
     overrides["run-name"] = run_folder(settings).name
+    if settings.bundle and not settings.resume:
+        overrides |= _without_departed(settings)
+    if settings.bundle and Path(settings.public_validation).is_absolute():
+        # Other machines fetch it by its hash, and read no path that is named here.
+        handed = hand_out(settings.home_path, Path(settings.public_validation))
+        overrides["public-validation"] = handed.setting
     settings = RunSettings.from_run_config({**app_defaults(), **overrides})
 
     summary = _carry_out(settings, overrides)
@@ -77,6 +85,28 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
             # A bare word is a string: quoting twice for the shell is nobody's wish.
             overrides[key.strip()] = value.strip()
     return overrides
+
+
+def _without_departed(settings: "RunSettings") -> dict[str, Any]:
+    """Return the settings that pass over whoever has left the federation, and say whom."""
+    from blockchain.errors import ChainError
+    from strategies.departures import departures, settings_without
+    from strategies.run_chain import open_reading_chain
+
+    try:
+        members = open_reading_chain(settings).members
+        gone = departures(members, settings.organization_names)
+    except ChainError:
+        # Not founded, or not up: what is to be done about that is said where it is needed.
+        return {}
+    for name, block in gone.items():
+        progress_console.print(
+            f"{name} has left the federation (block {block}): the run goes without it; strike it "
+            "from organizations in coordinator.toml",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return settings_without(settings, gone) if gone else {}
 
 
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:

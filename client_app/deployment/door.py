@@ -47,6 +47,41 @@ class Door:
         """Return what everybody may know of the federation."""
         return self._asked("GET", "/federation")
 
+    def public(self, sha256: str, most: int) -> bytes:
+        """Return the file that is handed out under a hash; it is for the caller to check.
+
+        Parameters
+        ----------
+        sha256 : str
+            Hash of its bytes, hexadecimal.
+        most : int
+            So many bytes are taken at most.
+        """
+        content = bytearray()
+        try:
+            with (
+                self._client() as client,
+                client.stream(
+                    "GET",
+                    f"https://{self.address}/public/{sha256}",
+                    headers={"accept-encoding": "identity"},
+                ) as answer,
+            ):
+                if not answer.is_success:
+                    raise DoorError(
+                        f"the coordinator at {self.address} hands out no file of SHA-256 {sha256} "
+                        f"(status {answer.status_code})"
+                    )
+                for piece in answer.iter_raw():
+                    content += piece
+                    if len(content) > most:
+                        raise DoorError(
+                            f"the coordinator at {self.address} sends more than {most:,} bytes"
+                        )
+        except httpx.HTTPError as error:
+            raise self._silent(error) from None
+        return bytes(content)
+
     def healthy(self) -> None:
         """Make sure that the SuperLink answers behind it.
 
@@ -66,19 +101,22 @@ class Door:
 
     def _answer(self, method: str, path: str, content: str | None = None) -> httpx.Response:
         try:
-            # Around no proxy: what its certificate proves is who is at the other end.
-            with httpx.Client(
-                verify=self._trusted, timeout=_TIMEOUT_SECONDS, trust_env=False
-            ) as client:
+            with self._client() as client:
                 answer = client.request(method, f"https://{self.address}{path}", content=content)
         except httpx.HTTPError as error:
-            raise DoorError(
-                f"the coordinator at {self.address} does not answer ({type(error).__name__}: "
-                f"{error})"
-            ) from None
+            raise self._silent(error) from None
         if answer.is_success:
             return answer
         raise DoorError(f"the coordinator at {self.address} refuses: {_reason(answer)}")
+
+    def _client(self) -> httpx.Client:
+        # Around no proxy: what its certificate proves is who is at the other end.
+        return httpx.Client(verify=self._trusted, timeout=_TIMEOUT_SECONDS, trust_env=False)
+
+    def _silent(self, error: httpx.HTTPError) -> DoorError:
+        return DoorError(
+            f"the coordinator at {self.address} does not answer ({type(error).__name__}: {error})"
+        )
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -80,6 +80,15 @@ class NodeConfiguration(Configuration):
         """Of the chain's node."""
         return self.chain_url or f"https://{self.coordinator}/chain"
 
+    def reading(self, home: Path) -> dict[str, Any]:
+        """Return the settings by which the organization reads the chain, under their keys."""
+        return {
+            "home": str(home),
+            "min-organizations": 1,
+            "chain-url": self.url,
+            "chain-id": self.chain_id,
+        }
+
     def node_config(self, home: Path) -> dict[str, Any]:
         """Return what the SuperNode hands to the application."""
         return {

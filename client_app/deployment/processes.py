@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 
 from blockchain.durable_file import write_durably
 
-_BEGIN_SECONDS: Final = 5.0
 _END_SECONDS: Final = 15.0
+_COMMAND_SECONDS: Final = 5.0
 _PRIVATE: Final = 0o600
 _LOG_TAIL: Final = 1500
 
@@ -99,6 +99,7 @@ class Processes:
                 except OSError as error:
                     raise ProcessError(f"{name}: {command[0]}: {error.strerror}") from None
             with contextlib.suppress(psutil.Error):
+                # As the system has it: of a script, the interpreter stands before it.
                 record = _Record(process.pid, process.create_time(), _command_of(process))
                 write_durably(self._record(name), json.dumps(asdict(record)) + "\n", _PRIVATE)
             return True
@@ -108,6 +109,11 @@ class Processes:
         names = sorted(path.stem for path in self._folder.glob("*.json"))
         found = {name: self._running(name) for name in names}
         return {name: process.pid for name, process in found.items() if process is not None}
+
+    def faults(self, *names: str) -> list[str]:
+        """Say which of some processes do not run."""
+        running = self.running()
+        return [f"{name} has ended" for name in names if name not in running]
 
     def require(self, name: str) -> None:
         """Make sure that a process still runs.
@@ -161,12 +167,11 @@ class Processes:
 
 
 def _command_of(process: psutil.Process) -> list[str]:
-    """Return a new process's command as the system has it: of a script, its interpreter first."""
-    deadline = time.monotonic() + _BEGIN_SECONDS
-    # For a moment after it was started the system has none.
+    """Return a process's command; where another takes a program's place, there is none at first."""
+    deadline = time.monotonic() + _COMMAND_SECONDS
     while not (command := process.cmdline()) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return command
+        time.sleep(0.01)
+    return list(command)
 
 
 def _end_group(process: psutil.Process) -> None:

@@ -10,10 +10,15 @@ from typing import Final
 from blockchain.managed_node import ManagedNode
 from client_app.cli.local_superlink import CONNECTION
 from client_app.deployment.certificates import issue_server, server_is_due
-from client_app.deployment.coordinator import CoordinatorConfiguration, certificates
+from client_app.deployment.coordinator import (
+    CoordinatorConfiguration,
+    certificates,
+    read_coordinator,
+)
 from client_app.deployment.door import Door, DoorError
 from client_app.deployment.flower import flower_environment, flower_home, script
 from client_app.deployment.processes import ProcessError, Processes
+from client_app.deployment.watching import Part
 from strategies.deployed_members import coordinator_folder
 
 _START_SECONDS: Final = 90.0
@@ -86,6 +91,33 @@ def start_coordinator(
         started.append("door")
     _wait(running, Door.of(f"127.0.0.1:{configuration.port}", files.authority))
     return started
+
+
+def stop_coordinator(home: Path) -> list[str]:
+    """End what runs here, the managed chain last; return what ran."""
+    stopped = processes(home).stop()
+    if read_coordinator(home).managed and ManagedNode(home).stop():
+        stopped.append("chain")
+    return stopped
+
+
+def coordinator_part(home: Path, configuration: CoordinatorConfiguration) -> Part:
+    """Return what runs on a coordinator's machine, to be watched."""
+
+    def faults() -> list[str]:
+        found = processes(home).faults("superlink", "door")
+        # A node that is slow to answer runs all the same.
+        if configuration.managed and ManagedNode(home).status().pid is None:
+            found.append("chain has ended")
+        if server_is_due(certificates(home), configuration.addresses):
+            found.append("the door's certificate is due")
+        return found
+
+    return Part(
+        start=lambda: start_coordinator(home, configuration, lambda _: None),
+        faults=faults,
+        stop=lambda: stop_coordinator(home),
+    )
 
 
 def _wait(running: Processes, door: Door) -> None:

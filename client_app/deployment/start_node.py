@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from blockchain.deployment import Deployment, read_deployment, write_deployment
 from blockchain.durable_file import write_durably
+from blockchain.errors import NodeUnreachableError
+from blockchain.merkle import organization_id
 from client_app import bundle_guard
 from client_app.deployment.commented_toml import ConfigurationError
 from client_app.deployment.door import Door
@@ -20,13 +22,16 @@ from client_app.deployment.node import (
     node_path,
 )
 from client_app.deployment.processes import Processes
+from client_app.deployment.watching import Part
 from strategies.home import organization_folder
+from strategies.run_chain import open_reading_chain
+from strategies.settings import RunSettings
 
 _EXECUTABLE = 0o700
 
 
 class NotReadyError(Exception):
-    """The federation is not founded yet, or this organization has not joined it."""
+    """The federation is not founded yet, or this organization has not joined it, or has left."""
 
 
 def processes(home: Path, organization: str) -> Processes:
@@ -47,7 +52,7 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
     Raises
     ------
     NotReadyError
-        If it has not joined, or there are no contracts yet.
+        If it has not joined, has left, or there are no contracts yet.
     ConfigurationError, DoorError, ProcessError, ChainError
         If something it needs is not there.
     """
@@ -58,6 +63,7 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
         raise ConfigurationError(f"{path}: bundles: none is agreed to, and none would be started")
     authority = authority_path(home)
     fetch_contracts(home, configuration)
+    check_not_left(home, configuration)
     command = [
         script("flower-supernode"),
         *("--superlink", configuration.coordinator, "--root-certificates", str(authority)),
@@ -68,6 +74,16 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
     guard = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
     environment = flower_environment(home, guard)
     return ["supernode"] if processes(home, name).start("supernode", command, environment) else []
+
+
+def node_part(home: Path, configuration: NodeConfiguration) -> Part:
+    """Return what runs on an organization's machine, to be watched."""
+    running = processes(home, configuration.organization)
+    return Part(
+        start=lambda: start_node(home, configuration),
+        faults=lambda: running.faults("supernode"),
+        stop=running.stop,
+    )
 
 
 def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
@@ -105,6 +121,31 @@ def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
             "was agreed on, move deployment.json away"
         )
     write_deployment(home / "chain", deployment)
+
+
+def check_not_left(home: Path, configuration: NodeConfiguration) -> None:
+    """Make sure that the organization has not left the federation.
+
+    A chain that does not answer now says nothing about it, and is no reason not to start.
+
+    Raises
+    ------
+    NotReadyError
+        If it has left.
+    ChainError
+        If what answers is not the federation's chain.
+    """
+    name = configuration.organization
+    settings = RunSettings.from_run_config({"organizations": name, **configuration.reading(home)})
+    try:
+        member = open_reading_chain(settings).members.member(organization_id(name))
+    except NodeUnreachableError:
+        return
+    if member.left_in is not None:
+        raise NotReadyError(
+            f"{name} has left the federation (block {member.left_in}): there is nothing to start; "
+            "members could admit it again, with a new key"
+        )
 
 
 def _identity(deployment: Deployment) -> tuple[int, str, dict[str, str]]:
