@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from eth_account.signers.local import LocalAccount
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from blockchain.errors import ChainError
+from blockchain.public_chain import PublicChain
 from client_app.agent.agent_file import AgentMismatchError
 from client_app.own_data import load_own_data
 from client_app.replay_order import as_it_worked, check_order
@@ -127,14 +129,6 @@ def forgotten(message: Message, context: Context) -> Message:
 
 def _answer(message: Message, context: Context, what: str) -> RecordDict:
     with _kept_errors(_claimed_name(message), context):
-        # Loads torch: a node says hello without it.
-        from client_app.attestor import Attestor  # noqa: PLC0415
-        from client_app.forgetting import Forgetting  # noqa: PLC0415
-        from client_app.organization import Organization  # noqa: PLC0415
-        from client_app.public_set import fetch_public_set  # noqa: PLC0415
-        from client_app.training_again import TrainingAgain  # noqa: PLC0415
-        from client_app.vouching import vouch  # noqa: PLC0415
-
         settings, order = _settings(message, context)
         name = _addressed(message, settings, order, context)
         chain = open_reading_chain(settings, patient=True)
@@ -152,22 +146,47 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
             agreed = order.settings_at(agreed)
             settings = as_it_worked(settings, name)
         if "organization" in context.node_config:
+            from client_app.public_set import fetch_public_set  # noqa: PLC0415
+
             fetch_public_set(agreed, settings.home_path, name)
-        if what == "vouch":
-            return vouch(message.content, name, agreed, chain, account)
-        if what in ("plan", "forgotten"):
-            forgetting = Forgetting(name, settings, chain, account, agreed=agreed)
-            said = forgetting.plan if what == "plan" else forgetting.forgotten
-            return said(message.content)
-        if what == "attest":
-            attestor = Attestor(name, settings, chain, account, agreed=agreed)
-            return attestor.attest(message.content)
-        if what == "train again":
-            again = TrainingAgain(name, settings, chain, account, agreed=agreed)
-            return again.train_again(message.content)
-        organization = Organization(name, settings, chain, account, agreed=agreed)
-        answer = organization.train if what == "train" else organization.close
-        return answer(message.content)
+        return _worked(what, message.content, name, settings, chain, account, agreed)
+
+
+def _worked(
+    what: str,
+    content: RecordDict,
+    name: str,
+    settings: RunSettings,
+    chain: PublicChain,
+    account: LocalAccount,
+    agreed: RunSettings,
+) -> RecordDict:
+    """Do what a message asks for, with no more of the application than that takes.
+
+    On separate machines each message is answered by a new process: torch and what comes with it
+    are most of its start.
+    """
+    if what == "vouch":
+        from client_app.vouching import vouch  # noqa: PLC0415
+
+        return vouch(content, name, agreed, chain, account)
+    if what in ("plan", "forgotten"):
+        from client_app.forgetting import Forgetting  # noqa: PLC0415
+
+        forgetting = Forgetting(name, settings, chain, account, agreed=agreed)
+        return (forgetting.plan if what == "plan" else forgetting.forgotten)(content)
+    if what == "attest":
+        from client_app.attestor import Attestor  # noqa: PLC0415
+
+        return Attestor(name, settings, chain, account, agreed=agreed).attest(content)
+    if what == "train again":
+        from client_app.training_again import TrainingAgain  # noqa: PLC0415
+
+        return TrainingAgain(name, settings, chain, account, agreed=agreed).train_again(content)
+    from client_app.organization import Organization  # noqa: PLC0415
+
+    organization = Organization(name, settings, chain, account, agreed=agreed)
+    return (organization.train if what == "train" else organization.close)(content)
 
 
 def _settings(message: Message, context: Context) -> tuple[RunSettings, ReplayOrder | None]:
