@@ -60,6 +60,20 @@ def test_a_process_is_started_once_and_known_by_another_command(processes, tmp_p
     assert processes.running() == {}
 
 
+def test_one_whose_command_the_system_does_not_tell_at_once_is_known_again(processes, monkeypatch):
+    asked, told = [], psutil.Process.cmdline
+
+    def late(process):
+        asked.append(process.pid)
+        return [] if len(asked) < 3 else told(process)
+
+    monkeypatch.setattr(psutil.Process, "cmdline", late)
+    processes.start("one", SLEEPER, os.environ)
+    monkeypatch.undo()
+    assert len(asked) == 3
+    assert list(processes.running()) == ["one"]
+
+
 def test_one_that_was_killed_is_started_again(processes):
     processes.start("one", SLEEPER, os.environ)
     first = processes.running()["one"]

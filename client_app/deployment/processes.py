@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from blockchain.durable_file import write_durably
 
 _END_SECONDS: Final = 15.0
+_COMMAND_SECONDS: Final = 5.0
 _PRIVATE: Final = 0o600
 _LOG_TAIL: Final = 1500
 
@@ -98,8 +99,7 @@ class Processes:
                 except OSError as error:
                     raise ProcessError(f"{name}: {command[0]}: {error.strerror}") from None
             with contextlib.suppress(psutil.Error):
-                # As the system has it: of a script, the interpreter stands before it.
-                record = _Record(process.pid, process.create_time(), process.cmdline())
+                record = _Record(process.pid, process.create_time(), _command_of(process))
                 write_durably(self._record(name), json.dumps(asdict(record)) + "\n", _PRIVATE)
             return True
 
@@ -158,6 +158,18 @@ class Processes:
             raise ProcessError(
                 f"another command is starting or stopping processes in {self._folder}"
             ) from None
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    """Return a process's command as the system has it: of a script, the interpreter before it.
+
+    For a moment after a process was started the system says that it has none: noted so, it would
+    never be known again.
+    """
+    deadline = time.monotonic() + _COMMAND_SECONDS
+    while not (command := process.cmdline()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return command
 
 
 def _end_group(process: psutil.Process) -> None:
