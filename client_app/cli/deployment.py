@@ -246,7 +246,7 @@ def up(org: Organization = None, home: Home = None, as_json: AsJson = False) -> 
             started = start_coordinator(folder, configuration, status.update)
         where = f"the door is open at {configuration.address}"
     else:
-        name = _organization_here(folder, org)
+        name = organization_here(folder, org)
         started = start_node(folder, read_node(folder, name))
         where = f"the node of {name} runs"
     if as_json:
@@ -273,14 +273,15 @@ def down(org: Organization = None, home: Home = None, as_json: AsJson = False) -
         if read_coordinator(folder).managed and ManagedNode(folder).stop():
             stopped.append("chain")
     else:
-        stopped = start_node.processes(folder, _organization_here(folder, org)).stop()
+        stopped = start_node.processes(folder, organization_here(folder, org)).stop()
     if as_json:
         print_json({"stopped": stopped})
     else:
         console.print(f"stopped: {', '.join(stopped) or 'nothing ran'}", highlight=False)
 
 
-def _organization_here(home: Path, org: str | None) -> str:
+def organization_here(home: Path, org: str | None) -> str:
+    """Return the organization named, or the only one whose node this machine runs; or end."""
     from client_app.deployment.node import organizations_here
 
     here = organizations_here(home)
