@@ -23,7 +23,9 @@ from client_app.doctor.handshake import (
 )
 from client_app.doctor.machine import Machine
 
-_ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([A-Za-z0-9.-]{1,253})):([0-9]{1,5})")
+_ADDRESS: Final = re.compile(
+    r"(?:\[([0-9a-fA-F:]+)\]|([A-Za-z0-9][A-Za-z0-9.-]{0,252})):([0-9]{1,5})"
+)
 _RESTART: Final = "`foedus down` and `foedus up`"
 
 
