@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import flwr.common.constant
@@ -69,6 +70,17 @@ def test_each_check_stands_after_what_it_needs_and_says_what_to_do(checks):
         assert check.remedy
         assert set(check.needs) <= seen, check.name
         seen.add(check.name)
+
+
+@pytest.mark.parametrize("checks", [COORDINATOR, ORGANIZATION], ids=["coordinator", "organization"])
+def test_the_documentation_lists_every_check_for_the_machines_that_have_it(checks):
+    text = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text()
+    where = "coordinator" if checks is COORDINATOR else "organization"
+    listed = set()
+    for line in text.partition("| check | where |")[2].partition("\n\n")[0].splitlines()[2:]:
+        names, place = (cell.strip() for cell in line.split("|")[1:3])
+        listed |= set(names.split(", ")) if place in {"both", where} else set()
+    assert listed == {check.name for check in checks}
 
 
 def test_what_needs_a_failed_check_is_not_looked_at_and_names_the_first_that_failed():

@@ -288,7 +288,7 @@ def test_another_chain_and_other_contracts_are_told_from_the_federations(member,
     path.write_text(text.replace("chain-id = 31337", "chain-id = 5"))
     fails(member, "chain", "serves chain 31337, expected 5", "chain-id in node.toml")
     path.write_text(text.replace('chain-url = ""', f'chain-url = "http://127.0.0.1:{free_port()}"'))
-    fails(member, "chain", "no Ethereum node answers", "chain-url")
+    fails(member, "chain", "no Ethereum node answers", "correct chain-url in node.toml")
     path.write_text(text)
     kept = read_deployment(member.home / "chain")
     other = kept.model_copy(update={"genesis_hash": "0x" + "ab" * 32})

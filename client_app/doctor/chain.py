@@ -3,6 +3,7 @@
 from blockchain.block_witness import missing
 from blockchain.connection import answers_of
 from blockchain.deployment import check_deployment
+from blockchain.errors import NodeUnreachableError
 from client_app.doctor.check import Finding, fails, holds
 from client_app.doctor.machine import Machine
 from strategies.witnessed_blocks import witnessed_file
@@ -10,10 +11,29 @@ from strategies.witnessed_blocks import witnessed_file
 
 def chain(machine: Machine) -> Finding:
     """Ask the chain's node which chain it serves, and how far it is."""
-    settings, node = machine.chain_settings, machine.chain_node
+    settings = machine.chain_settings
+    try:
+        node = machine.chain_node
+    except NodeUnreachableError:
+        # Its own words are for who has the node on this machine.
+        return fails(f"no Ethereum node answers at {settings.shown_url}", _whose(machine))
     with answers_of(node, "the height"):
         height = int(node.eth.block_number)
     return holds(f"chain {settings.chain_id} at {settings.shown_url}, block {height}")
+
+
+def _whose(machine: Machine) -> str:
+    if machine.organization is None:
+        return (
+            f"`foedus up` starts it; if it ended, see {machine.home / 'chain' / 'node.log'}"
+            if machine.managed
+            else "start it, or correct chain-url in coordinator.toml"
+        )
+    return (
+        "it is the coordinator's, behind its door: have it call `foedus doctor` on its machine"
+        if machine.managed
+        else "start it, or correct chain-url in node.toml"
+    )
 
 
 def founded(machine: Machine) -> Finding:

@@ -12,6 +12,9 @@ from blockchain.chain_settings import ChainSettings
 from blockchain.connection import connect_node
 from blockchain.deployment import Deployment, connect_deployed, read_deployment
 from blockchain.errors import ContractMissingError
+from blockchain.private.audit import audit
+from blockchain.private.files import LEDGER_FILE
+from blockchain.private.history import History
 from blockchain.public_chain import PublicChain
 from client_app.deployment.coordinator import (
     CoordinatorConfiguration,
@@ -21,7 +24,7 @@ from client_app.deployment.coordinator import (
 from client_app.deployment.door import Door
 from client_app.deployment.node import NodeConfiguration, authority_path, read_node
 from strategies.federation_word import FederationWord
-from strategies.home import cache_folder
+from strategies.home import cache_folder, ledger_folder
 from strategies.run_chain import chain_settings
 from strategies.settings import RunSettings
 
@@ -155,6 +158,15 @@ class Machine:
     def chain(self) -> PublicChain:
         """The contracts, found sound, to read."""
         return connect_deployed(self.chain_settings, self.home / "chain")
+
+    @cached_property
+    def ledger(self) -> History | None:
+        """The organization's ledger, rebuilt from its records; None before there is one.
+
+        `LedgerError` where it does not hold.
+        """
+        folder = ledger_folder(self.home, self.name)
+        return audit(folder).history if (folder / LEDGER_FILE).exists() else None
 
     def _settings(self, told: dict[str, str]) -> RunSettings:
         if self.organization is None:

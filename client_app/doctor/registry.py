@@ -70,8 +70,7 @@ COORDINATOR: Final[tuple[Check, ...]] = (
     Check(
         "chain",
         chain.chain,
-        "`foedus up` starts the managed one; else correct chain-url and chain-id in "
-        "coordinator.toml",
+        "correct chain-url and chain-id in coordinator.toml",
         ("configuration",),
     ),
     Check("chain clock", clocks.chain_clock, _CHAIN, ("chain",)),
@@ -135,7 +134,7 @@ ORGANIZATION: Final[tuple[Check, ...]] = (
     Check(
         "chain",
         chain.chain,
-        "correct chain-url and chain-id in node.toml; where chain-url is empty, " + _ASK,
+        "correct chain-url and chain-id in node.toml",
         ("joined", "authority"),
     ),
     Check("chain clock", clocks.chain_clock, _CHAIN, ("chain",)),

@@ -19,7 +19,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def secret_files(machine: Machine) -> Finding:
     """Look who may read them."""
     here = [path for path in _secret(machine) if path.exists()]
-    if missing := [path for path in _needed(machine) if path not in here]:
+    if missing := [path for path in _needed(machine) if not path.exists()]:
         return fails(
             f"missing: {_named(missing)}",
             "bring it back from a backup; without one, see `foedus init`: another key is another "

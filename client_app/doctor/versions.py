@@ -76,8 +76,7 @@ def bundle(machine: Machine) -> Finding:
         return fails(
             f"the application installed here, {own}, is not agreed to: runs of a coordinator with "
             "the same version are refused",
-            f"look at what has changed, and add it to bundles in {path}; then `foedus down` and "
-            "`foedus up`",
+            f"look at what has changed, and add it to bundles in {path}; then `foedus up`",
         )
     return holds(f"{own[:16]}... is agreed to")
 
