@@ -18,7 +18,7 @@ from server_app.gateway import gateway
 from server_app.node_registrar import NodeRegistrar
 from server_app.reception import Reception
 from strategies.deployed_members import coordinator_folder
-from strategies.federation_word import RUN_SETTINGS, FederationWord
+from strategies.federation_word import MOST, RUN_SETTINGS, FederationWord
 
 _TIMEOUT_SECONDS: Final = 120.0
 
@@ -94,7 +94,10 @@ def _run_told(home: Path) -> dict[str, Any]:
         run = tomllib.loads(text).get("run", {})
     except (OSError, UnicodeError, tomllib.TOMLDecodeError):
         return {}
-    return {key: run[key] for key in RUN_SETTINGS if isinstance(run.get(key), str)}
+    if not isinstance(run, dict):
+        return {}
+    told = {key: run[key] for key in RUN_SETTINGS if isinstance(run.get(key), str)}
+    return {key: value for key, value in told.items() if len(value) <= MOST}
 
 
 if __name__ == "__main__":

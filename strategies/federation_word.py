@@ -15,7 +15,9 @@ from blockchain.deployment import Deployment
 RUN_SETTINGS: Final = ("data-form", "data-fields", "data-labels", "data-template", "model")
 
 _Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]{0,64}$")]
-_Setting = Annotated[str, Field(max_length=4096)]
+#: Characters of a setting, at most.
+MOST: Final = 4096
+_Setting = Annotated[str, Field(max_length=MOST)]
 
 
 class FederationWordError(Exception):

@@ -20,7 +20,7 @@ from client_app.deployment.certificates import CA_DAYS, make_authority
 from client_app.deployment.coordinator import certificates, configuration_path
 from client_app.deployment.node import node_path
 from client_app.deployment.processes import Processes
-from client_app.doctor import clocks, disk, versions
+from client_app.doctor import clocks, disk, secret_files, versions
 from client_app.doctor.check import Check, Status, holds
 from client_app.doctor.check import fails as failing
 from client_app.doctor.examination import examine
@@ -251,6 +251,18 @@ def test_secrets_that_others_may_read_or_that_are_missing_are_named(coordinator,
         is_well(machine, "secret files")
     path.unlink()
     fails(north, "secret files", f"missing: {path}", "backup")
+
+
+def test_files_that_another_user_has_put_out_of_reach_are_named(north, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = key_folder(north.home, "north") / "signing.json"
+    monkeypatch.setattr(type(path), "stat", refuse)
+    found = secret_files.secret_files(north)
+    assert found.status is Status.FAILS
+    assert f"{path} cannot be looked at" in found.found
+    assert f"the user who owns {north.home}" in found.remedy
 
 
 def test_the_authoritys_certificate_is_there_holds_and_is_its_keys(tmp_path, coordinator, north):

@@ -194,6 +194,10 @@ def test_the_door_tells_what_decides_who_can_take_part_and_no_more(coordinator):
     assert word.run == {"model": "owner/large"}
     assert abs(word.time - time.time()) < 10
     assert (word.deployment, word.flwr) == (None, "1.41.0")
+    path.write_text(f'run = 3\nmodel = "{"x" * 5000}"')
+    assert FederationWord.read(federation(coordinator.home)).run == {}
+    path.write_text(f'[run]\nmodel = "{"x" * 5000}"\ndata-form = 3')
+    assert FederationWord.read(federation(coordinator.home)).run == {}
     path.write_text("[run")
     assert FederationWord.read(federation(coordinator.home)).run == {}
     unknown = {"deployment": None, "run": {"home": "/elsewhere", "data-form": "text-label"}}

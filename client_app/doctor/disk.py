@@ -36,9 +36,7 @@ def disk(machine: Machine) -> Finding:
 
 def cache(machine: Machine) -> Finding:
     """Look whether models and data can be cached."""
-    folder = machine.cache
-    while not folder.exists():
-        folder = folder.parent
+    folder = next(one for one in (machine.cache, *machine.cache.parents) if _is_there(one))
     refusal = refused(folder)
     if refusal:
         return fails(
@@ -46,6 +44,14 @@ def cache(machine: Machine) -> Finding:
             f"have {folder} belong to this user, or name another folder (`FOEDUS_CACHE`)",
         )
     return holds(str(machine.cache))
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:
+        # Below a folder that may not be entered.
+        return False
 
 
 def refused(folder: Path) -> str:

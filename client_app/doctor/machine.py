@@ -130,8 +130,6 @@ class Machine:
     @cached_property
     def told(self) -> Told:
         """What the door says of the federation, read and checked."""
-        # The first question also pays for the connection, and would make the clock's a guess.
-        self.door.healthy()
         asked = time.time()
         answer = self.door.federation()
         return Told(FederationWord.read(answer), asked, time.time())

@@ -18,6 +18,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 def secret_files(machine: Machine) -> Finding:
     """Look who may read them."""
+    try:
+        return _looked_at(machine)
+    except PermissionError as error:
+        return fails(
+            f"{error.filename} cannot be looked at: {error.strerror}",
+            f"call Foedus as the user who owns {machine.home}",
+        )
+
+
+def _looked_at(machine: Machine) -> Finding:
     here = [path for path in _secret(machine) if path.exists()]
     if missing := [path for path in _needed(machine) if not path.exists()]:
         return fails(
