@@ -1,17 +1,15 @@
 """`foedus doctor`: each thing that can be amiss on a machine is found, with what to do about it."""
 
-import json
 import os
 import shutil
 import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import flwr.common.constant
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blockchain.merkle import organization_id
@@ -21,12 +19,11 @@ from client_app.deployment.coordinator import certificates, configuration_path
 from client_app.deployment.node import node_path
 from client_app.deployment.processes import Processes
 from client_app.doctor import clocks, disk, secret_files, versions
-from client_app.doctor.check import Check, Status, holds
-from client_app.doctor.check import fails as failing
+from client_app.doctor.check import Status
 from client_app.doctor.examination import examine
 from client_app.doctor.machine import Machine, Told
-from client_app.doctor.registry import COORDINATOR, ORGANIZATION
-from llm.rows import DataError
+from client_app.doctor.registry import ORGANIZATION
+from llm import model_source
 from strategies.federation_word import FederationWord
 from strategies.home import ledger_folder
 from strategies.organization_key import key_folder
@@ -35,16 +32,13 @@ from tests.doctor_cases import (
     coordinator_machine,
     fails,
     fresh,
+    holds,
     organization_machine,
     told,
     warns,
     write_rows,
 )
-from tests.doctor_cases import holds as is_well
-from tests.foedus_command import foedus
 from tests.signing_cases import account_of
-
-__all__ = ["foedus"]
 
 
 @pytest.fixture(autouse=True)
@@ -62,114 +56,9 @@ def north(tmp_path, coordinator):
     return organization_machine(tmp_path / "north", certificates(coordinator.home))
 
 
-@pytest.mark.parametrize("checks", [COORDINATOR, ORGANIZATION], ids=["coordinator", "organization"])
-def test_each_check_stands_after_what_it_needs_and_says_what_to_do(checks):
-    seen = set()
-    for check in checks:
-        assert check.name not in seen
-        assert check.remedy
-        assert set(check.needs) <= seen, check.name
-        seen.add(check.name)
-
-
-@pytest.mark.parametrize("checks", [COORDINATOR, ORGANIZATION], ids=["coordinator", "organization"])
-def test_the_documentation_lists_every_check_for_the_machines_that_have_it(checks):
-    text = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text()
-    where = "coordinator" if checks is COORDINATOR else "organization"
-    listed = set()
-    for line in text.partition("| check | where |")[2].partition("\n\n")[0].splitlines()[2:]:
-        names, place = (cell.strip() for cell in line.split("|")[1:3])
-        listed |= set(names.split(", ")) if place in {"both", where} else set()
-    assert listed == {check.name for check in checks}
-
-
-def test_what_needs_a_failed_check_is_not_looked_at_and_names_the_first_that_failed():
-    looked = []
-
-    def look(verdict):
-        def one(_):
-            looked.append(verdict)
-            return verdict
-
-        return one
-
-    def raises(_):
-        raise DataError("row 3:\n \x1b[2J is no row")
-
-    checks = [
-        Check("a", raises, "mend it"),
-        Check("b", look(holds("well")), "-", ("a",)),
-        Check("c", look(holds("well")), "-", ("b",)),
-        Check("d", look(holds("well")), "-"),
-        Check("e", look(failing("bad", "do this")), "-", ("d",)),
-    ]
-    a, b, c, d, e = (one.finding for one in examine(Machine("/home"), checks))
-    assert (a.status, a.found, a.remedy) == (Status.FAILS, "row 3: ?[2J is no row", "mend it")
-    assert [one.status for one in (b, c)] == [Status.NOT_CHECKED] * 2
-    assert c.found == "`a` fails"
-    assert (d.status, e.remedy) == (Status.HOLDS, "do this")
-    assert len(looked) == 2
-
-
-def test_a_mistake_in_a_check_is_no_finding():
-    def mistaken(_):
-        raise KeyError("a mistake")
-
-    with pytest.raises(KeyError):
-        examine(Machine("/home"), [Check("a", mistaken, "-")])
-
-
-def test_the_command_tells_which_machine_it_is_and_ends_by_what_it_found(foedus, tmp_path, north):
-    coordinator = tmp_path / "coordinator"
-    for home, kind in ((coordinator, "coordinator"), (north.home, "organization")):
-        status, out, _ = foedus("doctor", "--home", str(home), "--json")
-        said = json.loads(out)
-        assert (status, said["holds"], said["machine"]) == (1, False, kind)
-        for one in said["checks"]:
-            assert one["status"] in set(Status)
-            assert bool(one["remedy"]) == (one["status"] in {"fails", "warns"}), one
-    assert said["organization"] == "north"
-    status, out, _ = foedus("doctor", "--home", str(north.home))
-    assert status == 1
-    assert "what to do" in out
-    status, out, err = foedus("doctor", "--home", str(tmp_path / "none"))
-    assert (status, out) == (2, "")
-    assert "`foedus init`" in err
-    assert foedus("doctor", "--home", str(north.home), "--org", "west")[0] == 2
-
-
-def test_a_machine_is_left_as_it_was(foedus, tmp_path, coordinator, north):
-    def everything():
-        return {
-            path: path.read_bytes() if path.is_file() else b""
-            for path in tmp_path.rglob("*")
-            if path.suffix != ".lock"
-        }
-
-    before = everything()
-    for home in (coordinator.home, north.home):
-        foedus("doctor", "--home", str(home))
-    assert everything() == before
-
-
-def test_no_secret_is_said(foedus, coordinator, north):
-    keys = key_folder(north.home, "north")
-    secrets = [
-        account_of("north").key.hex(),
-        (keys / "signing.passphrase").read_text(),
-        *(north.home / "organizations" / "north" / "node" / "node").read_text().splitlines()[1:-1],
-        *certificates(coordinator.home).authority_key.read_text().splitlines()[1:-1],
-    ]
-    keys.joinpath("signing.json").chmod(0o644)
-    for home in (coordinator.home, north.home):
-        _, out, err = foedus("doctor", "--home", str(home), "--json")
-        for secret in secrets:
-            assert secret not in out + err
-
-
 def test_a_file_that_says_nothing_that_can_be_is_named_with_what_to_do(coordinator, north):
-    is_well(coordinator, "configuration", "2 organizations")
-    is_well(north, "configuration", "north")
+    holds(coordinator, "configuration", "2 organizations")
+    holds(north, "configuration", "north")
     path = configuration_path(coordinator.home)
     path.write_text(path.read_text().replace("[run]", "[run]\nrounds = 0"))
     fails(coordinator, "configuration", "rounds", "edit coordinator.toml")
@@ -185,8 +74,8 @@ def test_a_file_that_says_nothing_that_can_be_is_named_with_what_to_do(coordinat
 
 
 def test_versions_that_are_not_those_of_foedus_are_named(coordinator, monkeypatch):
-    is_well(coordinator, "versions", "Foedus 0.1.0", "flwr 1.41.0", "torch 2.13.0")
-    is_well(coordinator, "node", "Node v24")
+    holds(coordinator, "versions", "Foedus 0.1.0", "flwr 1.41.0", "torch 2.13.0")
+    holds(coordinator, "node", "Node v24")
     there = versions.version_of
     for package, version, said in (
         ("flwr", "1.40.0", "flwr 1.40.0, expected 1.41.0"),
@@ -206,7 +95,7 @@ def test_versions_that_are_not_those_of_foedus_are_named(coordinator, monkeypatc
 
 def test_an_application_that_is_not_agreed_to_is_named_with_its_hash(tmp_path, north, monkeypatch):
     monkeypatch.setattr(versions, "own_bundle", lambda: BUNDLE)
-    is_well(north, "bundle", BUNDLE[:16])
+    holds(north, "bundle", BUNDLE[:16])
     monkeypatch.setattr(versions, "own_bundle", lambda: "cd" * 32)
     fails(north, "bundle", "cd" * 32, "add it to bundles in", "foedus up")
     none = organization_machine(
@@ -227,7 +116,7 @@ def test_little_room_is_warned_of_and_too_little_fails(coordinator, monkeypatch,
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, coordinator, monkeypatch):
-    is_well(coordinator, "cache", str(tmp_path / "cache"))
+    holds(coordinator, "cache", str(tmp_path / "cache"))
     assert not (tmp_path / "cache").exists()
     monkeypatch.setenv("FOEDUS_CACHE", "/proc/cache")
     fails(coordinator, "cache", "/proc/cache cannot be written to", "`FOEDUS_CACHE`")
@@ -235,8 +124,8 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, coordinator, monk
 
 
 def test_secrets_that_others_may_read_or_that_are_missing_are_named(coordinator, north):
-    is_well(coordinator, "secret files", "3 files")
-    is_well(north, "secret files", "4 files")
+    holds(coordinator, "secret files", "3 files")
+    holds(north, "secret files", "4 files")
     for machine, path in (
         (coordinator, certificates(coordinator.home).authority_key),
         (coordinator, certificates(coordinator.home).server_key),
@@ -248,7 +137,7 @@ def test_secrets_that_others_may_read_or_that_are_missing_are_named(coordinator,
             path.chmod(mode)
             fails(machine, "secret files", f"others may read: {path}", f"`chmod 600 {path}`")
         path.chmod(0o600)
-        is_well(machine, "secret files")
+        holds(machine, "secret files")
     path.unlink()
     fails(north, "secret files", f"missing: {path}", "backup")
 
@@ -266,8 +155,8 @@ def test_files_that_another_user_has_put_out_of_reach_are_named(north, monkeypat
 
 
 def test_the_authoritys_certificate_is_there_holds_and_is_its_keys(tmp_path, coordinator, north):
-    is_well(coordinator, "authority", str(certificates(coordinator.home).authority))
-    is_well(north, "authority", "3649 days")
+    holds(coordinator, "authority", str(certificates(coordinator.home).authority))
+    holds(north, "authority", "3649 days")
     kept = north.home / "chain" / "ca.pem"
     for days, said, remedy in (
         (CA_DAYS + 1, "it has ended on", "new invitation"),
@@ -286,6 +175,8 @@ def test_the_authoritys_certificate_is_there_holds_and_is_its_keys(tmp_path, coo
     fails(coordinator, "authority", "is not the key of", "backup")
 
 
+@example(ahead=-29.0, trip=20.0, when=1.0)
+@example(ahead=4.0, trip=20.0, when=0.0)
 @given(ahead=st.floats(-400, 400), trip=st.floats(0, 20), when=st.floats(0, 1))
 def test_a_clock_is_wrong_only_where_no_moment_of_the_answer_explains_it(ahead, trip, when):
     """The coordinator read its clock somewhere between question and answer."""
@@ -334,7 +225,7 @@ def test_records_are_read_as_a_run_would_and_nothing_in_them_is_said(tmp_path, c
     files = certificates(coordinator.home)
     path = write_rows(tmp_path / "rows.jsonl", text="review")
     north = organization_machine(tmp_path / "n", files, data=str(path))
-    is_well(north, "data", "60 rows")
+    holds(north, "data", "60 rows")
     [check] = [one for one in ORGANIZATION if one.name == "records"]
 
     def records(**run):
@@ -361,30 +252,35 @@ def test_data_and_models_that_have_to_be_fetched_are_not(tmp_path, coordinator, 
     files = certificates(coordinator.home)
     embedded = organization_machine(tmp_path / "e", files, name="cinema")
     hub = organization_machine(tmp_path / "h", files, data="hub:owner/reviews")
-    is_well(embedded, "data", "the first run fetches 2.5 MB")
-    is_well(hub, "data", "the first run fetches what is not cached")
+    holds(embedded, "data", "the first run fetches 2.5 MB")
+    holds(hub, "data", "the first run fetches what is not cached")
     unknown = organization_machine(tmp_path / "u", files)
     fails(unknown, "data", "no embedded data of 'north'", "node.toml")
-    is_well(coordinator, "model", "the first run fetches 93 MB")
+    holds(coordinator, "model", "the first run fetches 93 MB")
     (tmp_path / "cache" / "SmolLM2-135M-Instruct").mkdir(parents=True)
     warns(coordinator, "model", "its manifest is missing", "copy the folder")
     path = configuration_path(coordinator.home)
     path.write_text(path.read_text().replace("[run]", '[run]\nmodel = "owner/large"'))
-    is_well(coordinator, "model", "the first run fetches it from the Hugging Face hub")
+    asked, look = [], model_source.snapshot_download
+    monkeypatch.setattr(
+        model_source, "snapshot_download", lambda *a, **more: asked.append(more) or look(*a, **more)
+    )
+    holds(coordinator, "model", "the first run fetches it from the Hugging Face hub")
+    assert [more["local_files_only"] for more in asked] == [True]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     fails(coordinator, "model", "forbids to fetch it", "unset HF_HUB_OFFLINE")
     path.write_text(path.read_text().replace("owner/large", "/no/such"))
     fails(coordinator, "model", "/no/such: no such folder", "coordinator.toml")
     path.write_text(path.read_text().replace("/no/such", str(tmp_path)))
-    is_well(coordinator, "model", str(tmp_path))
+    holds(coordinator, "model", str(tmp_path))
 
 
 def test_a_ledger_is_verified_where_there_is_one_and_none_is_made(north):
-    is_well(north, "ledger", "none yet")
+    holds(north, "ledger", "none yet")
     folder = ledger_folder(north.home, "north")
     assert not folder.exists()
     found(folder, organization_id("north"), account_of("north"))
-    is_well(north, "ledger", "1 blocks")
+    holds(north, "ledger", "1 blocks")
     with sqlite3.connect(folder / "ledger.sqlite") as file:
         file.execute("UPDATE blocks SET time = time + 1")
     fails(north, "ledger", "block 0", "`foedus ledger verify`")
@@ -400,9 +296,9 @@ def test_processes_that_do_not_run_are_named_with_their_logs(tmp_path, coordinat
     started = Processes(north.home / "organizations" / "north" / "processes")
     try:
         started.start("supernode", ["sleep", "60"], os.environ)
-        is_well(north, "processes", "supernode")
+        holds(north, "processes", "supernode")
     finally:
         started.stop()
     elsewhere = coordinator_machine(tmp_path / "e", chain_url="https://node.example", chain_id=5)
-    is_well(elsewhere, "node", "not needed")
+    holds(elsewhere, "node", "not needed")
     fails(elsewhere, "processes", "superlink, door: not running", "`foedus up`")
