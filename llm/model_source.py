@@ -5,6 +5,7 @@ Nothing here loads torch: who only has to find a model, or to name it, starts in
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,7 +14,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pydantic import BaseModel as Settings
 from pydantic import ConfigDict, Field
 
-from llm.embedded_model import embedded_model_path
+from llm.embedded_model import NAME as EMBEDDED_FOLDER
+from llm.embedded_model import PACKAGE as EMBEDDED_PACKAGE
+from llm.embedded_model import embedded_model_damage, embedded_model_path
 from llm.progress import Progress, silent
 
 EMBEDDED: Final = "embedded"
@@ -56,6 +59,56 @@ class BaseModelSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+@dataclass(frozen=True)
+class CachedModel:
+    """What of a model is there without fetching anything.
+
+    Parameters
+    ----------
+    path : Path or None
+        Its folder, where it is whole.
+    fetched_bytes : int
+        What has to be fetched for the embedded model; 0 where it is there, or nobody knows.
+    damage : str or None
+        What is wrong with a folder that is there.
+    """
+
+    path: Path | None
+    fetched_bytes: int = 0
+    damage: str | None = None
+
+
+def cached_model_path(settings: BaseModelSettings, cache: Path) -> CachedModel:
+    """Look where :func:`base_model_path` would find a model, and fetch nothing.
+
+    Raises
+    ------
+    BaseModelError
+        If there is no such folder, or the name can be none of the hub's.
+    """
+    if settings.model == EMBEDDED:
+        folder = cache / EMBEDDED_FOLDER
+        damage = embedded_model_damage(cache)
+        if damage is None:
+            return CachedModel(folder)
+        return CachedModel(None, EMBEDDED_PACKAGE.size, damage if folder.exists() else None)
+    if (path := _local_folder(settings.model)) is not None:
+        return CachedModel(path)
+    try:
+        found = snapshot_download(
+            settings.model,
+            revision=settings.revision,
+            cache_dir=cache / "hub",
+            allow_patterns=list(_WANTED_FILES),
+            local_files_only=True,
+        )
+    except HFValidationError:
+        raise _no_name(settings.model) from None
+    except LocalEntryNotFoundError:
+        return CachedModel(None)
+    return CachedModel(Path(found))
+
+
 def base_model_path(settings: BaseModelSettings, cache: Path, progress: Progress = silent) -> Path:
     """Return the model's folder, fetching it where it is not there yet.
 
@@ -68,14 +121,8 @@ def base_model_path(settings: BaseModelSettings, cache: Path, progress: Progress
     """
     if settings.model == EMBEDDED:
         return embedded_model_path(cache, progress)
-    path = Path(settings.model).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.is_absolute() or settings.model.startswith((".", "~")):
-        raise BaseModelError(
-            f"{settings.model}: no such folder; give a model's folder, a name on the Hugging Face "
-            f"hub, or {EMBEDDED!r}"
-        )
+    if (path := _local_folder(settings.model)) is not None:
+        return path
     try:
         return Path(
             snapshot_download(
@@ -86,9 +133,7 @@ def base_model_path(settings: BaseModelSettings, cache: Path, progress: Progress
             )
         )
     except HFValidationError:
-        raise BaseModelError(
-            f"{settings.model!r}: neither a folder here nor a valid hub name (owner/name)"
-        ) from None
+        raise _no_name(settings.model) from None
     except LocalEntryNotFoundError:
         raise BaseModelError(
             f"{settings.model}: not in the cache, and the Hugging Face hub cannot be reached; "
@@ -100,6 +145,23 @@ def base_model_path(settings: BaseModelSettings, cache: Path, progress: Progress
             f"{settings.model}: the Hugging Face hub refused it ({status}); check name, revision "
             "and, for a gated model, your token"
         ) from None
+
+
+def _local_folder(model: str) -> Path | None:
+    """Return a model's folder on this machine; None where it is to be had from the hub."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.is_absolute() or model.startswith((".", "~")):
+        raise BaseModelError(
+            f"{model}: no such folder; give a model's folder, a name on the Hugging Face hub, or "
+            f"{EMBEDDED!r}"
+        )
+    return None
+
+
+def _no_name(model: str) -> BaseModelError:
+    return BaseModelError(f"{model!r}: neither a folder here nor a valid hub name (owner/name)")
 
 
 def model_fingerprint(model_path: Path) -> str:

@@ -1,7 +1,10 @@
 """Serves the coordinator's door: ``python -m server_app.serve_gateway --help``."""
 
 import argparse
+import importlib.metadata
 import ssl
+import time
+import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,7 @@ from server_app.gateway import gateway
 from server_app.node_registrar import NodeRegistrar
 from server_app.reception import Reception
 from strategies.deployed_members import coordinator_folder
+from strategies.federation_word import MOST, RUN_SETTINGS, FederationWord
 from strategies.handed_out import kept_content
 
 _TIMEOUT_SECONDS: Final = 120.0
@@ -55,13 +59,14 @@ def main() -> None:
         joined = reception.join(content)
         return {"organization": joined.organization, "node": str(joined.node)}
 
-    def federation() -> Mapping[str, Any]:
-        deployment = read_deployment(options.home / "chain")
-        complete = deployment is not None and deployment.is_complete
-        return {"deployment": deployment.model_dump() if deployment and complete else None}
-
     uvicorn.run(
-        gateway(superlink, chain, join, federation, partial(kept_content, options.home)),
+        gateway(
+            superlink,
+            chain,
+            join,
+            partial(federation, options.home),
+            partial(kept_content, options.home),
+        ),
         host=options.host,
         port=options.port,
         ssl_certfile=options.certificate,
@@ -70,6 +75,36 @@ def main() -> None:
         server_header=False,
         log_level="warning",
     )
+
+
+def federation(home: Path) -> Mapping[str, Any]:
+    """Return what everybody may know of a coordinator's federation, as it stands now."""
+    deployment = read_deployment(home / "chain")
+    complete = deployment is not None and deployment.is_complete
+    word = FederationWord(
+        deployment=deployment if complete else None,
+        foedus=importlib.metadata.version("foedus"),
+        flwr=importlib.metadata.version("flwr"),
+        time=time.time(),
+        run=_run_told(home),
+    )
+    return word.model_dump()
+
+
+def _run_told(home: Path) -> dict[str, Any]:
+    """Return how runs will have organizations read their rows, and which model they will load.
+
+    Nothing where the file is just being edited: `foedus up` and `foedus run` say what is wrong.
+    """
+    try:
+        text = (coordinator_folder(home) / "coordinator.toml").read_text(encoding="utf-8")
+        run = tomllib.loads(text).get("run", {})
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError):
+        return {}
+    if not isinstance(run, dict):
+        return {}
+    told = {key: run[key] for key in RUN_SETTINGS if isinstance(run.get(key), str)}
+    return {key: value for key, value in told.items() if len(value) <= MOST}
 
 
 if __name__ == "__main__":

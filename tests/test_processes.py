@@ -60,16 +60,17 @@ def test_a_process_is_started_once_and_known_by_another_command(processes, tmp_p
     assert processes.running() == {}
 
 
-def test_one_whose_command_the_system_does_not_tell_at_once_is_known_all_the_same(
-    processes, monkeypatch
-):
-    """On a busy machine a program's arguments are not there yet in the instant it is started."""
-    early, real = [[], []], psutil.Process.cmdline
-    monkeypatch.setattr(
-        psutil.Popen, "cmdline", lambda self: early.pop() if early else real(self), raising=False
-    )
-    assert processes.start("one", SLEEPER, os.environ) is True
-    assert early == []
+def test_one_whose_command_the_system_does_not_tell_at_once_is_known_again(processes, monkeypatch):
+    asked, told = [], psutil.Process.cmdline
+
+    def late(process):
+        asked.append(process.pid)
+        return [] if len(asked) < 3 else told(process)
+
+    monkeypatch.setattr(psutil.Process, "cmdline", late)
+    processes.start("one", SLEEPER, os.environ)
+    monkeypatch.undo()
+    assert len(asked) == 3
     assert list(processes.running()) == ["one"]
 
 

@@ -115,6 +115,23 @@ def traces_of(row: dict, tokenizer) -> Iterator[bytes]:
     yield from (np.asarray(tokens, kind).tobytes() for kind in ("<i2", "<i4", "<i8"))
 
 
+def test_the_doctor_finds_machines_well_that_have_run_and_tells_what_stopped(federation):
+    coordinator, organizations = federation
+    for machine in (coordinator, *organizations.values()):
+        said = machine.json("doctor")
+        assert said["holds"], said
+        assert {one["status"] for one in said["checks"]} == {"ok"}, said
+    north = organizations["north"]
+    north.json("down")
+    done = north.foedus("doctor", "--json")
+    wrong = [one for one in json.loads(done.stdout)["checks"] if one["status"] != "ok"]
+    assert done.returncode == 1
+    assert [(one["check"], "`foedus up`" in one["remedy"]) for one in wrong] == [
+        ("processes", True)
+    ]
+    north.json("up")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_what_one_organization_asks_to_be_forgotten_is_and_another_checks_the_receipt(federation):

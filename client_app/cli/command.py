@@ -14,6 +14,7 @@ from client_app.cli import (
     chain,
     challenge,
     deployment,
+    doctor,
     generation,
     keys,
     leave,
@@ -26,6 +27,7 @@ from client_app.cli import (
     verification,
 )
 from client_app.cli.output import report
+from client_app.own_errors import own_errors
 
 app = typer.Typer(
     name="foedus",
@@ -45,6 +47,7 @@ app.command("invite")(deployment.invite)
 app.command("join")(deployment.join)
 app.command("up")(deployment.up)
 app.command("down")(deployment.down)
+app.command("doctor")(doctor.doctor)
 app.command("leave")(leave.leave)
 app.add_typer(deployment.init, name="init")
 app.add_typer(members.app, name="members")
@@ -78,7 +81,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except Exception as error:
-        if not isinstance(error, _expected_errors()):
+        if not isinstance(error, own_errors()):
             raise
         report(str(error))
         sys.exit(2 if type(error).__name__ == "SettingsError" else 1)
@@ -87,60 +90,3 @@ def main() -> None:
 def _exit(number: int, _: FrameType | None) -> None:
     # As an exception, so that what the command started is stopped on the way out.
     sys.exit(128 + number)
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    # Looked up only when something was raised: importing these costs seconds.
-    from blockchain.errors import ChainError
-    from blockchain.private.errors import LedgerError
-    from client_app.agent.agent_file import AgentError
-    from client_app.cli.local_superlink import SuperLinkError
-    from client_app.deployment.certificates import CertificateError
-    from client_app.deployment.commented_toml import ConfigurationError
-    from client_app.deployment.door import DoorError
-    from client_app.deployment.processes import ProcessError
-    from client_app.deployment.start_node import NotReadyError
-    from client_app.key_rotation import RotationError
-    from client_app.leaving import LeavingError
-    from client_app.own_requests import RequestError
-    from llm.adapters import AdapterError
-    from llm.cached_folder import CacheError
-    from llm.model_source import BaseModelError
-    from llm.registry import RegistryError
-    from llm.rows import DataError
-    from strategies.challenges import ChallengeError
-    from strategies.deployed_members import MembersError
-    from strategies.invitation import InvitationError
-    from strategies.joined import JoinedError
-    from strategies.membership_change import ChangeError
-    from strategies.node_key import NodeKeyError
-    from strategies.run_archive import ArchiveError
-    from strategies.settings import SettingsError
-
-    return (
-        ChainError,
-        LedgerError,
-        SuperLinkError,
-        CertificateError,
-        ConfigurationError,
-        DoorError,
-        ProcessError,
-        NotReadyError,
-        MembersError,
-        InvitationError,
-        JoinedError,
-        LeavingError,
-        NodeKeyError,
-        ChangeError,
-        AdapterError,
-        AgentError,
-        BaseModelError,
-        CacheError,
-        ChallengeError,
-        DataError,
-        RegistryError,
-        RequestError,
-        RotationError,
-        ArchiveError,
-        SettingsError,
-    )

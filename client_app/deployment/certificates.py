@@ -181,6 +181,17 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise CertificateError(f"{path}: no certificate in PEM ({error})") from None
 
 
+def check_authority(files: Certificates) -> x509.Certificate:
+    """Return the authority's certificate, once its key is known to be there; nothing is made.
+
+    Raises
+    ------
+    CertificateError
+        If one is missing, malformed, or not the other's.
+    """
+    return _authority(files)[0]
+
+
 def _authority(files: Certificates) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     certificate = read_certificate(files.authority)
     try:

@@ -92,6 +92,10 @@ class Door:
         """
         self._answer("GET", "/health")
 
+    def status(self, method: str, path: str) -> int:
+        """Return the status with which a path is answered, whichever it is."""
+        return self._sent(method, path).status_code
+
     def _asked(self, method: str, path: str, content: str | None = None) -> dict[str, Any]:
         answer = self._answer(method, path, content)
         try:
@@ -100,14 +104,17 @@ class Door:
             raise DoorError(f"{self.address}{path} answers with no JSON object") from None
 
     def _answer(self, method: str, path: str, content: str | None = None) -> httpx.Response:
-        try:
-            with self._client() as client:
-                answer = client.request(method, f"https://{self.address}{path}", content=content)
-        except httpx.HTTPError as error:
-            raise self._silent(error) from None
+        answer = self._sent(method, path, content)
         if answer.is_success:
             return answer
         raise DoorError(f"the coordinator at {self.address} refuses: {_reason(answer)}")
+
+    def _sent(self, method: str, path: str, content: str | None = None) -> httpx.Response:
+        try:
+            with self._client() as client:
+                return client.request(method, f"https://{self.address}{path}", content=content)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from None
 
     def _client(self) -> httpx.Client:
         # Around no proxy: what its certificate proves is who is at the other end.

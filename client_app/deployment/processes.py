@@ -167,11 +167,15 @@ class Processes:
 
 
 def _command_of(process: psutil.Process) -> list[str]:
-    """Return a process's command; where another takes a program's place, there is none at first."""
+    """Return a process's command as the system has it: of a script, the interpreter before it.
+
+    For a moment after a process was started the system says that it has none: noted so, it would
+    never be known again.
+    """
     deadline = time.monotonic() + _COMMAND_SECONDS
     while not (command := process.cmdline()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return list(command)
+    return command
 
 
 def _end_group(process: psutil.Process) -> None:

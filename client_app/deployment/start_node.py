@@ -115,7 +115,7 @@ def fetch_contracts(home: Path, configuration: NodeConfiguration) -> None:
             f"the coordinator's record of the contracts is none: {first['loc']}: {first['msg']}"
         ) from None
     kept = read_deployment(home / "chain")
-    if kept is not None and _identity(kept) != _identity(deployment):
+    if kept is not None and kept.identity != deployment.identity:
         raise NotReadyError(
             f"the coordinator names other contracts than those kept in {home / 'chain'}: if that "
             "was agreed on, move deployment.json away"
@@ -146,10 +146,6 @@ def check_not_left(home: Path, configuration: NodeConfiguration) -> None:
             f"{name} has left the federation (block {member.left_in}): there is nothing to start; "
             "members could admit it again, with a new key"
         )
-
-
-def _identity(deployment: Deployment) -> tuple[int, str, dict[str, str]]:
-    return deployment.chain_id, deployment.genesis_hash, deployment.addresses
 
 
 def write_guard(folder: Path, bundles: Sequence[str]) -> Path:

@@ -1,0 +1,30 @@
+"""The organization's private ledger: whole, and no older than what was anchored of it."""
+
+from blockchain.merkle import organization_id
+from blockchain.private.anchoring import check_anchor
+from client_app.doctor.check import Finding, fails, holds
+from client_app.doctor.machine import Machine
+from strategies.home import ledger_folder
+
+
+def ledger(machine: Machine) -> Finding:
+    """Rebuild the ledger from its raw records, opening none of its payloads."""
+    history = machine.ledger
+    if history is None:
+        return holds("none yet: it is founded in the first round")
+    return holds(f"{history.height} blocks, {history.size} records")
+
+
+def anchored(machine: Machine) -> Finding:
+    """Hold the ledger against its last anchor on the chain."""
+    history, last = machine.ledger, machine.chain.anchors.last(organization_id(machine.name))
+    if history is None:
+        if not last.size:
+            return holds("nothing is anchored, and there is no ledger yet")
+        return fails(
+            f"{last.size} records are anchored in block {last.block}, and there is no ledger in "
+            f"{ledger_folder(machine.home, machine.name)}",
+            "`foedus ledger restore` it from a backup",
+        )
+    check_anchor(history, last)
+    return holds(f"{last.size} records are anchored, and stand")
