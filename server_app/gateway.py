@@ -24,6 +24,7 @@ from starlette.routing import Route
 from server_app.node_registrar import RegistrarError
 from strategies.handed_out import HASH
 from strategies.joining import JoiningError
+from strategies.run_chain import DOOR_PATH
 
 #: What a SuperNode whose key the coordinator has registered asks for. Not to register itself.
 FLEET_CALLS: Final = (
@@ -38,8 +39,6 @@ FLEET_CALLS: Final = (
     "pull-object",
     "confirm-message-received",
 )
-#: Where organizations ask the chain's node; it has a list of its own.
-CHAIN_PATH: Final = "/chain"
 #: Where organizations answer their invitations.
 JOIN_PATH: Final = "/join"
 #: Where they read which contracts and which application the federation has.
@@ -106,7 +105,7 @@ def gateway(
         ),
     ]
     if chain is not None:
-        routes.append(Route(CHAIN_PATH, _passed(chain, "POST", "/"), methods=["POST"]))
+        routes.append(Route(DOOR_PATH, _passed(chain, "POST", "/"), methods=["POST"]))
     if join is not None:
         routes.append(Route(JOIN_PATH, _joined(join), methods=["POST"]))
     if federation is not None:

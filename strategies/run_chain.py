@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 
@@ -21,9 +22,11 @@ MANAGED = "managed"
 #: that people wait for do not.
 OUTAGE_SECONDS: Final = 180.0
 
-#: Beside the record of the contracts: who issued the certificate of the chain's node, where that is
-#: nobody whom everybody trusts.
+#: Beside the record of the contracts: who issued the certificate of the coordinator's door.
 AUTHORITY = "ca.pem"
+#: Where the chain's node is found behind that door. Any other node shows a certificate that the
+#: system trusts.
+DOOR_PATH: Final = "/chain"
 
 
 def chain_settings(settings: RunSettings, *, patient: bool = False) -> ChainSettings:
@@ -37,7 +40,7 @@ def chain_settings(settings: RunSettings, *, patient: bool = False) -> ChainSett
         "chain_id": settings.chain_id,
         "outage_seconds": outage,
     }
-    if authority.exists():
+    if authority.exists() and urlsplit(settings.chain_url).path == DOOR_PATH:
         given["authority"] = authority
     return ChainSettings.model_validate(given)
 

@@ -17,6 +17,7 @@ from client_app.deployment.coordinator import (
 )
 from client_app.deployment.node import (
     NodeConfiguration,
+    authority_path,
     node_path,
     organizations_here,
     read_node,
@@ -28,6 +29,7 @@ from client_app.deployment.start_node import (
     start_node,
     write_guard,
 )
+from strategies.run_chain import chain_settings
 from strategies.settings import RunSettings
 
 
@@ -193,3 +195,17 @@ def test_a_file_is_toml_that_others_read_as_well(tmp_path):
     assert document["addresses"] == ["a.example"]
     assert document["run"] == {"rank": 4}
     assert json.dumps(document)
+
+
+def test_the_coordinators_authority_is_trusted_for_its_own_door_alone(tmp_path):
+    authority = authority_path(tmp_path)
+    authority.parent.mkdir()
+    authority.write_text("a certificate")
+
+    def trusted(url):
+        settings = RunSettings.from_run_config({"home": str(tmp_path), "chain-url": url})
+        return chain_settings(settings).authority
+
+    node = NodeConfiguration(organization="north", coordinator="coordinator.example:9443")
+    assert trusted(node.url) == authority
+    assert trusted("https://node.example/v3/key") is None

@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 import server_app.gateway
 from server_app.gateway import (
-    CHAIN_PATH,
     FEDERATION_PATH,
     FLEET_CALLS,
     JOIN_PATH,
@@ -25,6 +24,7 @@ from server_app.gateway import (
 )
 from server_app.node_registrar import RegistrarError
 from strategies.joining import JoiningError
+from strategies.run_chain import DOOR_PATH
 
 PASSED = {f"/v1/fleet/{call}" for call in FLEET_CALLS}
 CONTROL = ("/v1/control/start-run", "/v1/control/register-node", "/v1/runtime/acquire-task")
@@ -152,11 +152,11 @@ def test_a_call_by_another_method_is_refused():
 
 def test_the_chain_stands_behind_the_door_where_the_coordinator_runs_it():
     superlink, chain = Behind(), Behind()
-    answer = asked("POST", CHAIN_PATH, content=b"{}", superlink=superlink, chain=chain)
+    answer = asked("POST", DOOR_PATH, content=b"{}", superlink=superlink, chain=chain)
     assert answer.content == b"answer:{}"
     assert [(method, path) for method, path, _, _ in chain.seen] == [("POST", "/")]
     assert superlink.seen == []
-    assert asked("POST", CHAIN_PATH, content=b"{}", superlink=superlink).status_code == 404
+    assert asked("POST", DOOR_PATH, content=b"{}", superlink=superlink).status_code == 404
 
 
 def test_a_request_that_is_too_long_is_refused_before_it_is_passed_on(monkeypatch):

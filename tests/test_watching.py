@@ -18,7 +18,7 @@ from client_app.deployment.watching import Part
 from client_app.deployment.watching import watch as watched
 from tests.chain_samples import free_port
 from tests.foedus_home import foedus_home
-from tests.test_separate_machines import changed
+from tests.machines import changed
 
 #: Two processes of one folder, watched as `foedus up --foreground` watches.
 WATCHING = textwrap.dedent(

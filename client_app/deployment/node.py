@@ -13,7 +13,7 @@ from client_app.deployment.commented_toml import (
 from client_app.deployment.coordinator import Port
 from strategies.home import organization_folder
 from strategies.invitation import OrganizationName
-from strategies.run_chain import AUTHORITY
+from strategies.run_chain import AUTHORITY, DOOR_PATH
 from strategies.settings import RunSettings
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -78,7 +78,7 @@ class NodeConfiguration(Configuration):
     @property
     def url(self) -> str:
         """Of the chain's node."""
-        return self.chain_url or f"https://{self.coordinator}/chain"
+        return self.chain_url or f"https://{self.coordinator}{DOOR_PATH}"
 
     def reading(self, home: Path) -> dict[str, Any]:
         """Return the settings by which the organization reads the chain, under their keys."""
