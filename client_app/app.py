@@ -15,6 +15,7 @@ from blockchain.errors import ChainError
 from blockchain.public_chain import PublicChain
 from client_app.agent.agent_file import AgentMismatchError
 from client_app.own_data import load_own_data
+from client_app.own_registration import check_registered
 from client_app.public_set import fetch_public_set
 from client_app.replay_order import as_it_worked, check_order
 from client_app.request import CoordinatorError
@@ -140,13 +141,16 @@ def _answer(message: Message, context: Context, what: str) -> RecordDict:
                 "was rewritten"
             )
         account = signing_account(settings.home_path, name)
+        deployed = "organization" in context.node_config
+        if deployed:
+            check_registered(chain, settings.home_path, name, account)
         # Whoever the home is named by, what is read and kept here is under the organization's.
         agreed = RunSettings.from_run_config({**context.run_config, "home": settings.home})
         if order is not None:
             check_order(chain, order, agreed, name)
             agreed = order.settings_at(agreed)
             settings = as_it_worked(settings, name)
-        if "organization" in context.node_config:
+        if deployed:
             fetch_public_set(agreed, settings.home_path, name)
         return _worked(what, message.content, name, settings, chain, account, agreed)
 

@@ -6,6 +6,7 @@ import traceback
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+import client_app.app
 import client_app.local_training
 from blockchain.merkle import organization_id
 from client_app.app import OrganizationError, app
@@ -61,6 +62,15 @@ def test_a_node_says_which_organizations_it_answers_for(tmp_path):
     assert names == {0: ["cinema", "newspaper"], 1: ["microblog"], 2: ["shop"]}
 
 
+@pytest.fixture
+def registered(monkeypatch):
+    """As if the registry had the node's key: here all organizations are simulated, without one.
+
+    The look itself: ``test_doctor_federation.py``, and ``test_separate_machines.py`` with all else.
+    """
+    monkeypatch.setattr(client_app.app, "check_registered", lambda *_: None)
+
+
 def deployed(settings, **given):
     """The configuration of the node that the shop runs itself."""
     own = {"organization": "shop", "home": settings.home, "data": settings.data}
@@ -74,6 +84,7 @@ def test_a_deployed_node_answers_for_the_organization_its_configuration_names(se
     assert reply.content[protocol.HEADER][protocol.ORGANIZATIONS] == ["shop"]
 
 
+@pytest.mark.usefixtures("registered")
 def test_a_deployed_node_takes_its_home_its_chain_and_its_data_from_nobody_else(
     settings, coordinator, tmp_path
 ):
@@ -182,6 +193,7 @@ def test_the_coordinators_log_takes_our_line_out_of_flowers(settings, coordinato
     assert line == "CoordinatorError: round 2 is none on chain, expected open"
 
 
+@pytest.mark.usefixtures("registered")
 def test_a_deployed_node_reads_no_validation_set_by_a_path_and_writes_under_no_home_of_anothers(
     settings, coordinator, tmp_path
 ):

@@ -146,9 +146,9 @@ def test_whose_nodes_a_machine_runs_is_told_by_their_files(tmp_path):
 
 def test_a_node_that_has_not_joined_or_agreed_to_nothing_is_not_started(tmp_path):
     with pytest.raises(NotReadyError, match="north has not joined yet: `foedus join"):
-        start_node(tmp_path, node())
+        start_node(tmp_path, node(), print)
     with pytest.raises(ConfigurationError, match="bundles: none is agreed to"):
-        start_node(tmp_path, node(coordinator="127.0.0.1:1"))
+        start_node(tmp_path, node(coordinator="127.0.0.1:1"), print)
 
 
 def told_by(monkeypatch, answer):

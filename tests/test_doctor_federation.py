@@ -20,6 +20,8 @@ from client_app.deployment.start_node import fetch_contracts
 from client_app.doctor.check import Status
 from client_app.doctor.examination import examine
 from client_app.doctor.registry import COORDINATOR, ORGANIZATION
+from client_app.own_registration import check_registered
+from client_app.request import CoordinatorError
 from server_app.serve_gateway import federation
 from strategies.deployed_members import founding, joined_organizations
 from strategies.federation_word import FederationWord, FederationWordError
@@ -344,6 +346,20 @@ def test_who_stands_in_the_registry_with_other_keys_or_not_at_all_is_told(
     west = organization_machine(tmp_path / "w", founded.files, coordinator=address, name="west")
     fetch_contracts(west.home, west.node)
     fails(west, "registered", "west is no member", "`foedus members admit`")
+
+
+@pytest.mark.real
+def test_an_organization_answers_nobody_where_it_stands_in_the_registry_with_other_keys(member):
+    chain, own = member.chain, account_of("north")
+    check_registered(chain, member.home, "north", own)
+    with pytest.raises(CoordinatorError, match="west is no member in the Registry at 0x"):
+        check_registered(chain, member.home, "west", own)
+    with pytest.raises(CoordinatorError, match=f"has the key {own.address} for north, expected"):
+        check_registered(chain, member.home, "north", account_of("somebody else"))
+    (node_key_folder(member.home, "north") / "node").unlink()
+    make_node_key(node_key_folder(member.home, "north"))
+    with pytest.raises(CoordinatorError, match="has a node key of hash 0x"):
+        check_registered(chain, member.home, "north", own)
 
 
 @pytest.mark.real

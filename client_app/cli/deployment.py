@@ -262,7 +262,8 @@ def up(
         where = f"the door is open at {configuration.address}"
     else:
         name = organization_here(folder, org)
-        started = start_node(folder, read_node(folder, name))
+        with progress_console.status("starting") as status:
+            started = start_node(folder, read_node(folder, name), status.update)
         where = f"the node of {name} runs"
     if as_json:
         print_json({"started": started})
@@ -300,11 +301,14 @@ def _watch(home: Path, org: str | None) -> None:
     from client_app.deployment.start_node import node_part
     from client_app.deployment.watching import watch
 
+    def tell(line: str) -> None:
+        progress_console.print(line, highlight=False, soft_wrap=True)
+
     if org is None and configuration_path(home).exists():
         part = coordinator_part(home, read_coordinator(home))
     else:
-        part = node_part(home, read_node(home, organization_here(home, org)))
-    watch(part, lambda line: progress_console.print(line, highlight=False, soft_wrap=True))
+        part = node_part(home, read_node(home, organization_here(home, org)), tell)
+    watch(part, tell)
 
 
 def organization_here(home: Path, org: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from client_app.deployment.node import (
     node_path,
 )
 from client_app.deployment.processes import Processes
+from client_app.deployment.supernode import NAME, start_supernode
 from client_app.deployment.watching import Part
 from strategies.home import organization_folder
 from strategies.run_chain import open_reading_chain
@@ -39,7 +40,9 @@ def processes(home: Path, organization: str) -> Processes:
     return Processes(organization_folder(home, organization) / "processes")
 
 
-def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
+def start_node(
+    home: Path, configuration: NodeConfiguration, tell: Callable[[str], None]
+) -> list[str]:
     """Start the SuperNode unless it runs; return what was started.
 
     Parameters
@@ -48,6 +51,8 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
         The organization's.
     configuration : NodeConfiguration
         What it was told.
+    tell : callable
+        Told what is waited for.
 
     Raises
     ------
@@ -73,15 +78,16 @@ def start_node(home: Path, configuration: NodeConfiguration) -> list[str]:
     ]
     guard = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
     environment = flower_environment(home, guard)
-    return ["supernode"] if processes(home, name).start("supernode", command, environment) else []
+    started = start_supernode(processes(home, name), command, environment, tell)
+    return [NAME] if started else []
 
 
-def node_part(home: Path, configuration: NodeConfiguration) -> Part:
+def node_part(home: Path, configuration: NodeConfiguration, tell: Callable[[str], None]) -> Part:
     """Return what runs on an organization's machine, to be watched."""
     running = processes(home, configuration.organization)
     return Part(
-        start=lambda: start_node(home, configuration),
-        faults=lambda: running.faults("supernode"),
+        start=lambda: start_node(home, configuration, tell),
+        faults=lambda: running.faults(NAME),
         stop=running.stop,
     )
 
