@@ -25,7 +25,8 @@ help:
 	@echo "make test    set up and run the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the benchmarks behind the figures in docs/"
-	@echo "make soak    kill writers of a private ledger, 200 times, and look for what they had said"
+	@echo "make soak    kill writers of a private ledger 200 times, then 50 rounds on separate machines"
+	@echo "             (about an hour; goes on where it was stopped), and look for what is lost"
 	@echo "make setup   set up only"
 
 setup: $(STAMPS)/contracts
@@ -47,8 +48,9 @@ bench: $(STAMPS)/contracts
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m benchmarks
 
-soak: $(STAMPS)/packages
+soak: $(STAMPS)/contracts
 	@$(BIN)/python -m benchmarks.ledger_soak
+	@$(BIN)/python -m benchmarks.federation_soak
 
 clean:
 	rm -rf $(VENV) hardhat/node_modules hardhat/artifacts hardhat/cache
