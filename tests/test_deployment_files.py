@@ -1,7 +1,9 @@
 """What machines are told: files that people edit, read with one clear line for what is wrong."""
 
+import io
 import json
 import stat
+import sys
 import tomllib
 from types import SimpleNamespace
 
@@ -31,6 +33,9 @@ from client_app.deployment.start_node import (
 )
 from strategies.run_chain import chain_settings
 from strategies.settings import RunSettings
+from tests.foedus_command import foedus
+
+__all__ = ["foedus"]
 
 
 def coordinator(**changes) -> CoordinatorConfiguration:
@@ -209,3 +214,15 @@ def test_the_coordinators_authority_is_trusted_for_its_own_door_alone(tmp_path):
     node = NodeConfiguration(organization="north", coordinator="coordinator.example:9443")
     assert trusted(node.url) == authority
     assert trusted("https://node.example/v3/key") is None
+
+
+def test_what_init_was_not_given_it_asks_for(foedus, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("north,south\n10.0.0.1\n"))
+    status, _, _ = foedus("init", "coordinator", "--home", str(tmp_path / "coordinator"))
+    assert status == 0
+    made = read_coordinator(tmp_path / "coordinator")
+    assert (made.organizations, made.addresses) == (["north", "south"], ["10.0.0.1"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("north\n/srv/rows.jsonl\n"))
+    status, _, _ = foedus("init", "organization", "--home", str(tmp_path / "north"))
+    assert status == 0
+    assert read_node(tmp_path / "north", "north").data == "/srv/rows.jsonl"

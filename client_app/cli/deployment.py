@@ -28,9 +28,9 @@ def coordinator(
         str, typer.Option(prompt=True, help="Who takes part, by name, separated by commas.")
     ],
     address: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="Host name or IP address of this machine for them; may be repeated."),
-    ],
+    ] = None,
     port: Annotated[int, typer.Option(help="The port open to them.")] = 9443,
     chain_url: Annotated[
         str, typer.Option(help="`managed`, or the URL of an Ethereum node.")
@@ -56,10 +56,11 @@ def coordinator(
     path = configuration_path(folder)
     if path.exists():
         fail(f"{path} is there already: edit it, and call `foedus up`", 2)
+    addresses = address or [_answer("Host name or IP address at which they reach this machine")]
     made = _checked(
         CoordinatorConfiguration,
         organizations=[name.strip() for name in organizations.split(",")],
-        addresses=address,
+        addresses=addresses,
         port=port,
         chain_url=chain_url,
         chain_id=chain_id,
@@ -77,8 +78,11 @@ def organization(
     org: Annotated[str, typer.Option("--org", prompt="Name", help="The organization's name.")],
     data: Annotated[
         str,
-        typer.Option(help="A .jsonl or .csv by absolute path, `hub:NAME` or `embedded`."),
-    ] = "embedded",
+        typer.Option(
+            prompt="Your records: a .jsonl or .csv by absolute path, hub:NAME, or embedded",
+            help="A .jsonl or .csv by absolute path, `hub:NAME` or `embedded`.",
+        ),
+    ],
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -292,6 +296,10 @@ def down(org: Organization = None, home: Home = None, as_json: AsJson = False) -
         print_json({"stopped": stopped})
     else:
         console.print(f"stopped: {', '.join(stopped) or 'nothing ran'}", highlight=False)
+
+
+def _answer(question: str) -> str:
+    return str(typer.prompt(question, err=True)).strip()
 
 
 def _watch(home: Path, org: str | None) -> None:
