@@ -111,7 +111,7 @@ def _without_departed(settings: "RunSettings") -> dict[str, Any]:
 
 def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, Any]:
     from client_app.cli.app_bundle import stage_app
-    from client_app.cli.local_superlink import last_error
+    from client_app.cli.local_superlink import SuperLinkError, last_error
     from client_app.cli.superlink import superlink_of
 
     simulated: dict[str, object] = {"num-supernodes": len(settings.organization_names)}
@@ -128,7 +128,13 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
         app = stage_app(settings.home_path / "flwr" / "app")
         run_id = superlink.submit(app, overrides, None if settings.bundle else simulated)
         with RunDisplay(settings, folder, progress_console) as display:
-            status = superlink.wait(run_id, lambda: _refreshed(display))
+            try:
+                status = superlink.wait(run_id, lambda: _refreshed(display))
+            except SuperLinkError as error:
+                fail(
+                    f"the run stopped: {error}\nonce the SuperLink runs again, `foedus run --resume "
+                    f"-c run-name={settings.run_name}` goes on from what was sealed"
+                )
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     while entry.get("status") == "replaced":
         # Requests to forget came in between: the run that took its place went on to the end.
