@@ -132,8 +132,8 @@ def _carry_out(settings: "RunSettings", overrides: dict[str, Any]) -> dict[str, 
                 status = superlink.wait(run_id, lambda: _refreshed(display))
             except SuperLinkError as error:
                 fail(
-                    f"the run stopped: {error}\nonce the SuperLink runs again, `foedus run --resume "
-                    f"-c run-name={settings.run_name}` goes on from what was sealed"
+                    f"the run stopped: {error}\nonce the SuperLink runs again, `foedus run "
+                    f"--resume -c run-name={settings.run_name}` goes on from what was sealed"
                 )
     entry = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     while entry.get("status") == "replaced":
