@@ -30,7 +30,6 @@ from strategies.round_evidence import RoundEvidence
 from strategies.round_outcome import RoundOutcome
 from strategies.run_parts import agreed_rule
 from strategies.scores import ScoreTable, agrees, micro_nats
-from strategies.validation_loss import loss_gradient, scoring_base, validation_loss
 
 #: Stands for the validation set's hash where contributions are not scored.
 _NO_VALIDATION = bytes(32)
@@ -91,6 +90,13 @@ class Attestor(ActingOrganization):
         validation = public_validation_set(settings, cache_folder(self._settings.home_path))
         found: dict[str, int] = {}
         if validation is not None and made.contributions:
+            # Loads torch, most of a process's start: a round that only seals rewards needs none.
+            from strategies.validation_loss import (  # noqa: PLC0415
+                loss_gradient,
+                scoring_base,
+                validation_loss,
+            )
+
             base = scoring_base(settings, cache_folder(self._settings.home_path))
             limits = ScoreLimits.of(settings)
             scored = ScoredRound(
