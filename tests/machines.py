@@ -23,7 +23,7 @@ from tests.whole_federation import write_data
 NAMES = ("north", "south", "east")
 
 _COORDINATOR_PORTS = ("port", "superlink-port", "chain-port")
-_NODE_PORTS = ("runtime-port",)
+NODE_PORTS = ("runtime-port",)
 
 #: Of a federation that is quick to run.
 _RUN = {
@@ -188,9 +188,7 @@ def federation(folder: Path, **settings: Any) -> Iterator[Federation]:
         if not model.exists():
             build_tiny_model(model)
         coordinator = Machine(folder / "coordinator", net.site("coordinator", _COORDINATOR_PORTS))
-        organizations = {
-            name: Machine(folder / name, net.site(name, _NODE_PORTS)) for name in NAMES
-        }
+        organizations = {name: Machine(folder / name, net.site(name, NODE_PORTS)) for name in NAMES}
         for machine in (coordinator, *organizations.values()):
             ended.callback(machine.close)
         fed = Federation(folder, data, net, coordinator, organizations)

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from client_app.deployment.coordinator import certificates
 from tests.chain_samples import free_port
 from tests.foedus_home import wait_for
-from tests.machines import Federation, join
+from tests.machines import NAMES, NODE_PORTS, Federation, Machine, changed, join, node_toml
 from tests.machines import federation as machines
 from tests.network import Namespaces
 
@@ -152,15 +152,69 @@ def test_what_one_organization_asks_to_be_forgotten_is_and_another_checks_the_re
 
 
 def test_no_secret_stands_where_others_read_it(federation):
-    secret_files = [
-        federation.coordinator.path / "coordinator" / "tls" / "ca.key",
-        federation.coordinator.path / "coordinator" / "tls" / "server.key",
-    ]
-    for name, machine in federation.organizations.items():
-        own = machine.path / "organizations" / name
-        secret_files += [own / "node" / "node", own / "node.toml"]
-    for path in secret_files:
+    machines = (federation.coordinator, *federation.organizations.values())
+    files = [path for machine in machines for path in secret_files(machine)]
+    assert len(files) == 4 + 6 * len(federation.organizations)
+    for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    # Of a key in PEM a line in its middle: the first and the last may be the same in many.
+    plain = [path for path in files if path.suffix in {".passphrase", ".key", ""}]
+    secrets = [(lines := path.read_bytes().split())[len(lines) // 2] for path in plain]
+    said = [(path, path.read_bytes()) for one in machines for path in one.path.rglob("*.log")]
+    said += [(p.pid, " ".join(p.cmdline()).encode()) for m in machines for p in m.processes()]
+    said.append(("what north has sent", (federation.folder / "sent").read_bytes()))
+    assert len(said) > len(machines) * 3
+    for secret in secrets:
+        assert len(secret) >= 16
+        for where, content in said:
+            assert secret not in content, where
+
+
+def secret_files(machine: Machine) -> list[Path]:
+    """What its owner alone may read: keys and what opens them."""
+    own, coordinator = machine.path / "organizations" / machine.name, machine.path / "coordinator"
+    folders = (own / "keys", own / "node", coordinator / "tls", machine.path / "chain" / "keys")
+    kinds = ("*.passphrase", "*.json", "*.key", "node")
+    found = [path for folder in folders for kind in kinds for path in folder.glob(kind)]
+    return [*found, *own.glob("ledger/secrets.sqlite")]
+
+
+@pytest.mark.long
+def test_one_that_joins_late_is_admitted_by_the_members_and_takes_part(federation):
+    coordinator, folder = federation.coordinator, federation.folder
+    rows = folder / "west.jsonl"
+    rows.write_text((federation.data / "east.jsonl").read_text().replace("east", "west"))
+    west = Machine(folder / "west", federation.net.site("west", NODE_PORTS))
+    with contextlib.ExitStack() as ended:
+        ended.callback(west.close)
+        told = coordinator.path / "coordinator" / "coordinator.toml"
+        changed(told, {"organizations": [*NAMES, "west"]})
+        ended.callback(changed, told, {"organizations": list(NAMES)})
+        coordinator.json("up")
+        coordinator.json("invite", "west", "--output", str(folder / "west.json"))
+        west.json("init", "organization", "--org", "west", "--data", str(rows))
+        west.json("join", str(folder / "west.json"))
+        changed(node_toml(west), west.site.ports)
+        west.json("up")
+        early = coordinator.foedus("run", "-c", "run-name=early")
+        assert early.returncode == 1
+        assert "west has joined and is no member yet" in early.stderr
+        proposal = str(folder / "admit-west.json")
+        coordinator.json("members", "admit", "west", "--output", proposal)
+        approvals = [str(folder / f"admit-west-{name}.json") for name in ("north", "south")]
+        for name, path in zip(("north", "south"), approvals, strict=True):
+            member = federation.organizations[name]
+            member.json("members", "approve", proposal, "--org", name, "--output", path)
+        alone = coordinator.foedus("members", "execute", proposal, approvals[0])
+        assert alone.returncode == 1
+        assert "1 of 2 members that it takes approved" in alone.stderr
+        made = coordinator.json("members", "execute", proposal, *approvals)
+        assert made["organization"] == "west"
+        assert {one["name"] for one in coordinator.json("members")["members"]} == {*NAMES, "west"}
+        summary = federation.run("four")
+        assert set(summary["organizations"]) == {*NAMES, "west"}
+        assert coordinator.json("verify")
+        west.json("ledger", "verify", "--org", "west")
 
 
 @pytest.mark.long
