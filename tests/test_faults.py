@@ -111,8 +111,7 @@ def test_who_is_slower_than_the_deadline_is_late_and_what_comes_then_counts_for_
 ):
     running = federation.begin("slow", rounds=2)
     federation.await_event("slow", "round-opened", round=1)
-    working(north)
-    north.signal(signal.SIGSTOP, "bundle_guard")
+    north.signal(signal.SIGSTOP)
     federation.await_event("slow", "organization-absent", organization="north")
     north.signal(signal.SIGCONT)
     ended(federation, running, "slow")
