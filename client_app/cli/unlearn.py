@@ -132,18 +132,9 @@ def carry_out(home: Home = None, as_json: AsJson = False) -> None:
 
     Example: `foedus unlearn carry-out`
     """
-    from client_app.cli.unlearn_run import carry_out_open
+    from client_app.cli.unlearn_run import carry_out_open, print_carried_out
 
-    done = carry_out_open(settings_at(home))
-    if as_json:
-        print_json({"requests": done})
-    else:
-        for one in done:
-            console.print(f"{one['id']}: {one['state']}", highlight=False)
-        if not done:
-            console.print("no request is open")
-    if any(one["state"] == "open" for one in done):
-        raise typer.Exit(1)
+    print_carried_out(carry_out_open(settings_at(home)), as_json)
 
 
 @app.command()

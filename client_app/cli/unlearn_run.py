@@ -3,7 +3,9 @@
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from client_app.cli.output import fail, progress_console
+import typer
+
+from client_app.cli.output import console, fail, print_json, progress_console
 from client_app.cli.submitted import submitted
 
 if TYPE_CHECKING:
@@ -50,6 +52,19 @@ def carry_out_open(settings: "RunSettings") -> list[dict[str, str]]:
         state = "unknown" if stored is None else stored.state.name.lower()
         said.append({"id": f"0x{identifier.hex()}", "state": state})
     return said
+
+
+def print_carried_out(done: list[dict[str, str]], as_json: bool) -> None:
+    """Print what :func:`carry_out_open` says; exit status 1 if a request stays open."""
+    if as_json:
+        print_json({"requests": done})
+    else:
+        for one in done:
+            console.print(f"{one['id']}: {one['state']}", highlight=False)
+        if not done:
+            console.print("no request is open")
+    if any(one["state"] == "open" for one in done):
+        raise typer.Exit(1)
 
 
 def _tasks_here(settings: "RunSettings") -> list[bytes]:
