@@ -111,7 +111,7 @@ called = ClientApp.__call__
 
 def call(self, message, context):
     header = message.content.config_records.get("header") or {}
-    attack, kept = None, ATTACKS.with_suffix(".npz")
+    attack, kept = None, ATTACKS.with_name("sent.npz")
     if message.metadata.message_type == "train":
         attack = json.loads(ATTACKS.read_text()).get(str(header.get("round")))
     TRAINED.get(attack, lambda: None)()
