@@ -116,7 +116,7 @@ def traces_of(row: dict, tokenizer) -> Iterator[bytes]:
 
 
 def test_the_doctor_finds_machines_well_that_have_run_and_tells_what_stopped(federation):
-    coordinator, organizations = federation
+    coordinator, organizations = federation.coordinator, federation.organizations
     for machine in (coordinator, *organizations.values()):
         said = machine.json("doctor")
         assert said["holds"], said
