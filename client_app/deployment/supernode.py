@@ -8,8 +8,8 @@ from client_app.deployment.processes import ProcessError, Processes
 
 NAME: Final = "supernode"
 
-#: Flower 1.41 says it once it is let in, and that it is not, of a node that a moment ago was: one
-#: that was killed counts as there for two of its heartbeats, of 30 s each.
+#: Flower 1.41 says it once it is let in, and that it is not: a node whose key is not registered, and
+#: one that was killed a moment ago, which counts as there for two of its heartbeats, of 30 s each.
 _LET_IN: Final = "SuperNode ID:"
 _STILL_THERE: Final = "Failed to activate SuperNode"
 _FORGOTTEN_SECONDS: Final = 90.0
@@ -52,9 +52,14 @@ def start_supernode(
         said = _until_let_in(running, before)
         if _LET_IN in said or NAME in running.running():
             return True
-        if _STILL_THERE not in said or time.monotonic() > deadline:
+        if _STILL_THERE not in said:
             raise ProcessError(f"{NAME} has ended; the end of {log}:\n{said.strip()[-1500:]}")
-        tell("the coordinator does not know yet that this node had ended")
+        if time.monotonic() > deadline:
+            raise ProcessError(
+                f"{NAME}: the coordinator does not let it in: it does not know the node's key "
+                "(`foedus join` with a new invitation), or a node with the same key runs elsewhere"
+            )
+        tell("the coordinator does not know yet that this node had ended, or does not know it")
         time.sleep(_AGAIN_SECONDS)
 
 
