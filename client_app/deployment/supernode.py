@@ -8,7 +8,7 @@ from client_app.deployment.processes import ProcessError, Processes
 
 NAME: Final = "supernode"
 
-#: Flower 1.41 says it once it is let in, and that it is not: a node whose key is not registered, and
+#: Flower 1.41 says it once it is let in, and that it is not: one whose key is not registered, and
 #: one that was killed a moment ago, which counts as there for two of its heartbeats, of 30 s each.
 _LET_IN: Final = "SuperNode ID:"
 _STILL_THERE: Final = "Failed to activate SuperNode"
