@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord
+from flwr.app import Array, ArrayRecord
 from flwr.clientapp import ClientApp
 
 GUARD, ATTACKS = Path(sys.argv[1]), Path(sys.argv[2])
@@ -78,7 +78,7 @@ def in_anothers_name(reply, kept):
 def replayed(reply, kept):
     """Send the update of an earlier round again, signature and all."""
     with np.load(kept) as file:
-        reply.content["update"] = ArrayRecord({n: file[n] for n in file.files})
+        reply.content["update"] = ArrayRecord({n: Array(file[n]) for n in file.files})
     told = json.loads(kept.with_suffix(".json").read_text())
     for record, entries in told.items():
         for key, value in entries.items():
