@@ -267,6 +267,10 @@ def test_an_expired_certificate_is_refused_and_renewed(federation, north):
             expired.terminate()
     assert "door" in coordinator.json("up")["started"]
     assert north.json("up") == {"started": ["supernode"]}
+    # Flower's SuperNode ends where it meets such a certificate.
+    for machine in federation.organizations.values():
+        machine.json("up")
+        assert machine.processes("flower-supernode")
 
 
 def test_a_node_whose_key_nobody_registered_is_not_let_in(federation, north):
