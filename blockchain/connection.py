@@ -81,6 +81,8 @@ def _patient_session(outage_seconds: float) -> requests.Session:
         backoff_max=_LONGEST_PAUSE_SECONDS,
         status_forcelist=_GONE,
         allowed_methods=None,
+        # How long is waited is ours to say: who answers may name a day.
+        respect_retry_after_header=False,
         raise_on_status=False,
     )
     session = requests.Session()
