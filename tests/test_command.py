@@ -145,9 +145,13 @@ def test_a_report_prints_a_hostile_domain_as_text(capsys):
         "adapter": "/adapter",
         "log": "/log",
     }
-    print_report(summary, Console(width=200))
+    print_report(summary, Console(width=200), simulated=True)
     printed = capsys.readouterr().out
     assert "[/bold] reviews" in printed
     # Who took part, with how much effort, and what it spent.
     for shown in ("high", "1,234", " - ", "2,400"):
         assert shown in printed
+    assert "one operator holds all keys" in printed
+    # Nobody does on separate machines.
+    print_report(summary, Console(width=200), simulated=False)
+    assert "one operator" not in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import io
 import json
 
+import pytest
 from rich.console import Console
 
 from client_app.cli.run_display import RunDisplay
@@ -49,3 +50,10 @@ def test_text_of_strangers_is_no_markup_and_unknown_events_are_silent(tmp_path):
         ("organization-absent", {"organization": "shop", "reason": "failed", "error": "[bold]x"}),
         ("attestors-answered", {"round": 1, "seconds": 2.0}),
     ) == ["shop: failed: [bold]x"]
+
+
+@pytest.mark.parametrize(("bundle", "bars"), [("", ["north", "south"]), ("ab" * 32, [])])
+def test_only_organizations_that_work_on_this_machine_have_bars(tmp_path, bundle, bars):
+    settings = small_settings(home=str(tmp_path), organizations="north,south", bundle=bundle)
+    display = RunDisplay(settings, tmp_path, Console(file=io.StringIO()))
+    assert list(display._bars) == bars

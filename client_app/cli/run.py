@@ -70,7 +70,7 @@ def run(
     else:
         from client_app.cli.run_report import print_report
 
-        print_report(summary, console)
+        print_report(summary, console, simulated=not settings.bundle)
 
 
 def _parse_overrides(pairs: list[str]) -> dict[str, Any]:

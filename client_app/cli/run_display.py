@@ -21,7 +21,7 @@ from strategies.settings import RunSettings
 
 
 class RunDisplay:
-    """Bars for the rounds and for each organization.
+    """Bars for the rounds and, where organizations work on this machine, for each of them.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class RunDisplay:
         self._rounds = self._progress.add_task(
             "rounds", total=settings.own_rounds, doing="starting"
         )
+        here = () if settings.bundle else settings.organization_names
         self._bars: dict[str, TaskID] = {
-            name: self._progress.add_task(name, total=None, doing="")
-            for name in settings.organization_names
+            name: self._progress.add_task(name, total=None, doing="") for name in here
         }
 
     def __enter__(self) -> Self:

@@ -13,8 +13,8 @@ from rich.text import Text
 _SHORT: Final = {"declined": "-", "trained": "yes"}
 
 
-def print_report(summary: Mapping[str, Any], console: Console) -> None:
-    """Print a run's summary for people."""
+def print_report(summary: Mapping[str, Any], console: Console, *, simulated: bool) -> None:
+    """Print a run's summary for people; ``simulated``: all of it was on this machine."""
     table = Table(title=f"Run {summary['run']}: held-out test rows, {summary['rounds']} rounds")
     table.add_column("organization", no_wrap=True)
     table.add_column("domain")
@@ -50,17 +50,20 @@ def print_report(summary: Mapping[str, Any], console: Console) -> None:
         f"{gas:,} gas in all",
         highlight=False,
     )
-    console.print(
-        "one operator holds all keys here, coordinator's and organizations': a simulation",
-        highlight=False,
-    )
+    if simulated:
+        console.print(
+            "one operator holds all keys here, coordinator's and organizations': a simulation",
+            highlight=False,
+        )
     seconds = ", ".join(f"{name} {value:.0f}" for name, value in summary["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False, soft_wrap=True)
     console.print(f"adapter: {summary['adapter']}", highlight=False, soft_wrap=True)
     console.print(f"log: {summary['log']}", highlight=False, soft_wrap=True)
+    ledgers = (
+        "the organizations' private ledgers" if simulated else "at each organization its ledger"
+    )
     console.print(
-        "`foedus verify` checks the run against the chain, `foedus ledger verify` the "
-        "organizations' private ledgers",
+        f"`foedus verify` checks the run against the chain, `foedus ledger verify` {ledgers}",
         highlight=False,
         soft_wrap=True,
     )
