@@ -1,5 +1,7 @@
 """What a model would make of a row that it never saw, and what is remembered of one that it did."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +108,36 @@ def test_how_far_beyond_still_counts_is_told_by_how_unseen_rows_scatter() -> Non
     ) / 41
     assert unseen.usual == pytest.approx(usual)
     assert usual > 0
+
+
+def answers(losses: list[float]) -> Readings:
+    """Rows that are answers among choices, of one token or several."""
+    names = [f"row-{k}" for k in range(len(losses))]
+    tokens = {name: 1 + k % 3 for k, name in enumerate(names)}
+    return Readings(dict(zip(names, losses, strict=True)), tokens, frozenset(names))
+
+
+@given(st.lists(st.floats(0, 60), min_size=1, max_size=12))
+def test_an_answer_among_choices_counts_once_and_by_its_bounded_loss(losses: list[float]) -> None:
+    judged = [(1 - math.exp(-0.7 * loss)) / 0.7 for loss in losses]
+    assert answers(losses).mean == pytest.approx(sum(judged) / len(judged))
+
+
+@given(st.integers(1, 8), st.floats(15.0, 60.0))
+def test_how_wrong_unseen_answers_are_does_not_make_right_ones_count_as_remembered(
+    wrong: int, loss: float
+) -> None:
+    """Only how many are wrong does: the cross entropy's mean would grow with their loss."""
+    count = 32
+    base = answers([1.0] * count)
+    unseen = Unseen.fitted(answers([0.05] * (count - wrong) + [loss] * wrong), base)
+    known = unseen.mean_excess(answers([0.05] * count), base)
+    assert known < wrong / count / 0.7
+    far = Unseen.fitted(answers([0.05] * (count - wrong) + [100.0] * wrong), base)
+    assert known == pytest.approx(far.mean_excess(answers([0.05] * count), base), abs=1e-4)
+
+
+def test_free_text_is_judged_by_its_tokens_beside_answers() -> None:
+    mixed = readings([(2.0, 3)]) | Readings({"answer": 4.0}, {"answer": 2}, frozenset({"answer"}))
+    bounded = (1 - math.exp(-2.8)) / 0.7
+    assert mixed.mean == pytest.approx((3 * 2.0 + bounded) / 4)

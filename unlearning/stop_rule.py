@@ -8,6 +8,10 @@ remembered of a record is by how much its loss lies below that.
 Where they are taken together, copies count once, and a record that went beyond counts for no more
 than unseen rows commonly scatter. Otherwise a few that are pushed away easily, as a random string
 is, would make up for many that are known as before.
+
+A record with choices is judged by a bounded loss (:mod:`llm.generalized_cross_entropy`): of a
+label's cross entropy the few rows that a model is confidently wrong about make most of the mean.
+All other rows, right and confident, would lie far below it and count as remembered, seen or not.
 """
 
 import math
@@ -19,6 +23,7 @@ import torch
 
 from llm.adapted_model import AdaptedModel
 from llm.base_model import BaseModel
+from llm.generalized_cross_entropy import USUAL_POWER, generalized
 from llm.tokenization import (
     FEW_TOKENS,
     EncodedRecord,
@@ -50,7 +55,8 @@ class Check:
     step : int
         Optimizer steps done before it.
     forget_loss : float
-        Mean loss of the records to forget, copies once, nats a completion token.
+        Mean loss of the records to forget, copies once, nats a completion token; bounded where
+        they are answers among choices.
     hold_out_loss : float or None
         The same of the hold-out set under the same adapter; None where it was not read: on the way
         back, where its rows' losses are taken to change evenly from the check before to that step.
@@ -83,27 +89,45 @@ class Readings:
         Each row's summed completion loss by its id, nats.
     targets : mapping of str to int
         Tokens of each of those completions.
+    answers : set of str, optional
+        Those of the rows that are answers among choices.
     """
 
     losses: Mapping[str, float]
     targets: Mapping[str, int]
+    answers: frozenset[str] = frozenset()
 
     @property
     def mean(self) -> float:
-        """Mean loss a completion token, nats."""
-        return math.fsum(self.losses.values()) / sum(self.targets.values())
+        """Mean loss by which the rows are judged, nats a completion token."""
+        return self.mean_of({name: self.judged(name) for name in self.losses})
 
-    def a_token(self, name: str) -> float:
-        """Return a row's mean loss a completion token, nats."""
+    def judged(self, name: str) -> float:
+        """Return the loss by which a row is judged, nats.
+
+        The mean of a completion's tokens; of an answer among choices, one token or several, the
+        bounded loss of the whole.
+        """
+        if name in self.answers:
+            return float(generalized(torch.tensor(self.losses[name]).double(), USUAL_POWER))
         return self.losses[name] / self.targets[name]
 
+    @property
+    def weights(self) -> dict[str, int]:
+        """For how much each row counts in a mean: its tokens; an answer among choices once."""
+        return {n: 1 if n in self.answers else t for n, t in self.targets.items()}
+
     def mean_of(self, values: Mapping[str, float]) -> float:
-        """Return the mean of a value of each row, weighted by the rows' tokens."""
-        weighted = (tokens * values[name] for name, tokens in self.targets.items())
-        return math.fsum(weighted) / sum(self.targets.values())
+        """Return the mean of a value of each row, weighted."""
+        weighted = (weight * values[name] for name, weight in self.weights.items())
+        return math.fsum(weighted) / sum(self.weights.values())
 
     def __or__(self, other: "Readings") -> "Readings":
-        return Readings({**self.losses, **other.losses}, {**self.targets, **other.targets})
+        return Readings(
+            {**self.losses, **other.losses},
+            {**self.targets, **other.targets},
+            self.answers | other.answers,
+        )
 
     def towards(self, other: "Readings", share: float) -> "Readings":
         """Return what lies at a share of the way from these losses to others of the same rows."""
@@ -111,7 +135,7 @@ class Readings:
             name: (1 - share) * loss + share * other.losses[name]
             for name, loss in self.losses.items()
         }
-        return Readings(losses, self.targets)
+        return replace(self, losses=losses)
 
 
 @dataclass(frozen=True)
@@ -149,9 +173,9 @@ class Unseen:
         """Fit the line to hold-out rows as the model and as the base read them."""
         mean, base_mean = hold_out.mean, base.mean
         products = squares = 0.0
-        for name, weight in sorted(hold_out.targets.items()):
-            harder = base.a_token(name) - base_mean
-            products += weight * harder * (hold_out.a_token(name) - mean)
+        for name, weight in sorted(hold_out.weights.items()):
+            harder = base.judged(name) - base_mean
+            products += weight * harder * (hold_out.judged(name) - mean)
             squares += weight * harder * harder
         # Of one row, or rows all as hard, nothing is learned: then what counts is the fall.
         slope = min(1.0, max(0.0, products / squares)) if squares > 0 else 1.0
@@ -178,8 +202,8 @@ class Unseen:
         """Return by how much each record's loss lies below, nats a completion token."""
         return {
             name: self.mean
-            + self.slope * (base.a_token(name) - self.base_mean)
-            - records.a_token(name)
+            + self.slope * (base.judged(name) - self.base_mean)
+            - records.judged(name)
             for name in records.losses
         }
 
@@ -206,6 +230,7 @@ class MeasuredRows:
         self._targets = {
             record.id: len(row.targets) for record, row in zip(ranked, rows, strict=True)
         }
+        self._answers = frozenset(record.id for record in ranked if record.choices)
         #: Tokens read each time, without padding.
         self.tokens = sum(len(row.tokens) for row in rows)
 
@@ -213,7 +238,8 @@ class MeasuredRows:
     def read(self, model: AdaptedModel) -> Readings:
         """Return each record's loss under a model."""
         values = [loss for batch in self._batches for loss in model.row_losses(batch).tolist()]
-        return Readings(dict(zip(self._targets, values, strict=True)), self._targets)
+        losses = dict(zip(self._targets, values, strict=True))
+        return Readings(losses, self._targets, self._answers)
 
 
 class StopRule:
