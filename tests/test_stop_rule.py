@@ -141,3 +141,22 @@ def test_free_text_is_judged_by_its_tokens_beside_answers() -> None:
     mixed = readings([(2.0, 3)]) | Readings({"answer": 4.0}, {"answer": 2}, frozenset({"answer"}))
     bounded = (1 - math.exp(-2.8)) / 0.7
     assert mixed.mean == pytest.approx((3 * 2.0 + bounded) / 4)
+
+
+def test_of_answers_counts_what_is_remembered_for_certain() -> None:
+    base = answers([1.0, 1.0, 1.0, 1.0])
+    unseen = Unseen.fitted(answers([0.0, 0.0, 0.0, 60.0]), base)
+    # Rows all as hard: the fall from the base. One of four is wrong, by 1 / 0.7.
+    assert unseen.scatter == pytest.approx((3 / 16) ** 0.5 / 0.7 * 2**0.5)
+    two = unseen.mean_excess(answers([0.0, 0.0]), answers([1.0, 1.0]))
+    error = unseen.scatter * (1 / 4 + 1 / 2) ** 0.5
+    assert two == pytest.approx(1 / 4 / 0.7 - unseen.usual - 1.645 * error)
+    assert two < 0
+
+
+def test_a_wrong_label_learned_by_heart_is_found_among_answers() -> None:
+    """Right answers of unseen rows are as sure; that one is only to be had from the record."""
+    base = answers([0.3] * 28 + [2.5] * 4)
+    unseen = Unseen.fitted(answers([0.05] * 28 + [2.0, 2.5, 3.0, 3.5]), base)
+    assert unseen.mean_excess(answers([0.02]), answers([0.3])) < 0
+    assert unseen.mean_excess(answers([0.02]), answers([2.5])) > 0.3

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import typer
 
 from blockchain.errors import ChainError
 from blockchain.private import data_sets
@@ -311,3 +312,14 @@ def test_help_has_examples(foedus):
     status, out, _ = foedus("unlearn", "status", "--help")
     assert status == 0
     assert "Example: foedus unlearn status --org shop" in out
+
+
+def test_on_an_organizations_own_machine_a_run_is_named_by_how_its_tasks_id_begins(capsys):
+    tasks = [bytes.fromhex(start + "00" * 31) for start in ("a4", "ae", "e8")]
+    assert unlearn._beginning_with("0xE8", tasks) == tasks[2]
+    assert unlearn._beginning_with(f"0x{tasks[0].hex()}", tasks) == tasks[0]
+    for unclear in ("0xa", "0x", "0xb", "e8", "treaty"):
+        with pytest.raises(typer.Exit) as refused:
+            unlearn._beginning_with(unclear, tasks)
+        assert refused.value.exit_code == 2
+        assert f"of 0x{tasks[0].hex()}, 0x{tasks[1].hex()}, 0x" in capsys.readouterr().err

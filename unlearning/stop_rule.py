@@ -12,6 +12,9 @@ is, would make up for many that are known as before.
 A record with choices is judged by a bounded loss (:mod:`llm.generalized_cross_entropy`): of a
 label's cross entropy the few rows that a model is confidently wrong about make most of the mean.
 All other rows, right and confident, would lie far below it and count as remembered, seen or not.
+Even so unseen answers scatter by more than a model remembers of most labels. So of answers counts
+what is remembered for certain: the lower bound of the mean's one-sided 95 % confidence interval.
+Pushed further, a model forgets how to answer (docs/unlearning.md).
 """
 
 import math
@@ -42,6 +45,9 @@ CLOSE: Final = 0.03
 #: Parameter", 1964).
 _CLIPPED_AT: Final = 1.345
 
+#: Standard errors to the bound of a one-sided 95 % confidence interval of the normal distribution.
+_CONFIDENT: Final = 1.645
+
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
 
@@ -62,7 +68,8 @@ class Check:
         back, where its rows' losses are taken to change evenly from the check before to that step.
     excess : float or None
         By how much the records' loss lies below that of unseen rows as hard, nats a completion
-        token, as :meth:`Unseen.mean_excess` takes their mean; None without a hold-out set.
+        token, as :meth:`Unseen.mean_excess` takes their mean (of answers, for certain); None
+        without a hold-out set.
     share : float
         Where between the check before and that step it is, from 0 to 1.
     """
@@ -154,19 +161,27 @@ class Unseen:
         Mean losses of the hold-out rows under the model and under the base, nats a token.
     slope : float
         See above.
-    most_beyond : float
-        For how much a row above the line counts in a mean at most, nats a token: 1.345 standard
-        deviations of the hold-out rows about the line, each weighted by its tokens, with two
-        degrees of freedom for the line; infinite of fewer than three rows.
+    scatter : float
+        Standard deviation of the hold-out rows about the line, each weighted by its tokens, with
+        two degrees of freedom for the line, nats a token; infinite of fewer than three rows.
     usual : float
-        What that clipping makes of the hold-out rows' own mean, nats a token, which is 0 without.
+        What clipping (:attr:`most_beyond`) makes of the hold-out rows' own mean, nats a token,
+        which is 0 without.
+    rows : int
+        Hold-out rows.
     """
 
     mean: float
     base_mean: float
     slope: float
-    most_beyond: float = math.inf
+    scatter: float = math.inf
     usual: float = 0.0
+    rows: int = 1
+
+    @property
+    def most_beyond(self) -> float:
+        """For how much a row above the line counts in a mean at most, nats a token."""
+        return _CLIPPED_AT * self.scatter
 
     @classmethod
     def fitted(cls, hold_out: Readings, base: Readings) -> "Unseen":
@@ -185,18 +200,27 @@ class Unseen:
             return line
         excesses = line.excesses(hold_out, base)
         variance = hold_out.mean_of({n: x * x for n, x in excesses.items()}) * rows / (rows - 2)
-        clipped = replace(line, most_beyond=_CLIPPED_AT * math.sqrt(variance))
-        return replace(clipped, usual=clipped.mean_excess(hold_out, base))
+        clipped = replace(line, scatter=math.sqrt(variance), rows=rows)
+        return replace(clipped, usual=clipped._mean(hold_out, base))
 
     def mean_excess(self, records: Readings, base: Readings) -> float:
         """Return how much is remembered of records together, nats a completion token.
 
-        The mean of their excesses weighted by tokens, in which none goes beyond what is said
-        above, less what that makes of the hold-out rows: so of unseen rows it is 0.
+        The mean of their excesses weighted by tokens, in which none goes beyond
+        :attr:`most_beyond`, less what that makes of the hold-out rows: so of unseen rows it is 0.
+        Of answers among choices it is the lower bound of the interval about that mean, in which
+        records scatter as hold-out rows do: what is remembered for certain.
         """
+        mean = self._mean(records, base) - self.usual
+        if records.answers != records.losses.keys():
+            return mean
+        error = self.scatter * math.sqrt(1 / self.rows + 1 / len(records.losses))
+        return mean - _CONFIDENT * error
+
+    def _mean(self, records: Readings, base: Readings) -> float:
         excesses = self.excesses(records, base)
         within = {name: max(excess, -self.most_beyond) for name, excess in excesses.items()}
-        return records.mean_of(within) - self.usual
+        return records.mean_of(within)
 
     def excesses(self, records: Readings, base: Readings) -> dict[str, float]:
         """Return by how much each record's loss lies below, nats a completion token."""

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from client_app.cli.chosen import RunName, settings_at, settings_of, settings_told, task_of
+from client_app.cli.chosen import settings_at, settings_of, settings_told, task_of
 from client_app.cli.ledger_member import Organization, one_organization
 from client_app.cli.output import (
     AsJson,
@@ -25,6 +25,8 @@ from client_app.cli.output import (
 from client_app.cli.verification import chosen_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blockchain.public_chain import PublicChain
     from client_app.own_request import OwnRequest
     from strategies.settings import RunSettings
@@ -72,7 +74,14 @@ def unlearn(
     days: Annotated[
         int, typer.Option("--deadline-days", min=1, max=3650, help="Days until it is overdue.")
     ] = 30,
-    run_name: RunName = None,
+    run_name: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="Name of the run; at an organization's own machine how its task's id begins. "
+            "The newest unless told otherwise.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a withdrawal.")] = False,
     submit_now: Annotated[
         bool, typer.Option("--submit", help="Have it carried out at once, on this machine.")
@@ -118,7 +127,7 @@ def unlearn(
         typer.confirm(question, abort=True, err=True)
     own = _asked(settings, name, task, ids, method, days)
     then = _asked(settings, name, task, ids, Method.EXACT, days, own.id) if then_exact else None
-    _print_asked(name, own, then, as_json)
+    _print_asked(name, own, then, as_json, run)
     if submit_now:
         submit(settings)
         _print_outcome(settings, name, [one.id for one in (own, then) if one is not None])
@@ -256,7 +265,7 @@ def _run_asked_of(
     """Return the settings and the task of the run that is to forget, and what it is called.
 
     An organization's own machine has no run's folder: there it is the newest task that the
-    organization knows.
+    organization knows, or the one named by how its id begins.
     """
     from client_app.deployment.node import organizations_here
     from client_app.own_requests import known_tasks
@@ -265,7 +274,7 @@ def _run_asked_of(
     from strategies.run_chain import open_reading_chain
 
     folder = foedus_home(str(home or ""))
-    if run_name is not None or newest_run(folder) is not None or not organizations_here(folder):
+    if newest_run(folder) is not None or not organizations_here(folder):
         archive = chosen_run(home, run_name)
         return settings_of(archive), task_of(archive), f"run {archive.name}"
     settings = settings_told(folder)
@@ -273,8 +282,18 @@ def _run_asked_of(
     tasks = {chain.task(task).opened_block: task for task in known_tasks(folder, name)}
     if not tasks:
         fail(f"{name} has taken part in no run yet", 2)
-    task = tasks[max(tasks)]
+    task = tasks[max(tasks)] if run_name is None else _beginning_with(run_name, tasks.values())
     return settings, task, f"task 0x{task.hex()}"
+
+
+def _beginning_with(start: str, tasks: "Iterable[bytes]") -> bytes:
+    """Return the one task whose id begins so."""
+    known = [f"0x{task.hex()}" for task in tasks]
+    found = [one for one in known if one.startswith(start.lower())]
+    if len(found) != 1:
+        listed = ", ".join(sorted(known))
+        fail(f"--run {start!r:.80}: expected how one task's id begins, of {listed}", 2)
+    return bytes.fromhex(found[0].removeprefix("0x"))
 
 
 def _organizations(settings: "RunSettings", organization: str | None) -> list[str]:
@@ -344,7 +363,9 @@ def _line(name: str, own: "OwnRequest", now: int) -> dict[str, Any]:
     }
 
 
-def _print_asked(name: str, own: "OwnRequest", then: "OwnRequest | None", as_json: bool) -> None:
+def _print_asked(
+    name: str, own: "OwnRequest", then: "OwnRequest | None", as_json: bool, run: str
+) -> None:
     line = _line(name, own, own.stored.requested_at if own.stored else 0)
     if as_json:
         print_json({**line, **({} if then is None else {"then": f"0x{then.id.hex()}"})})
@@ -360,6 +381,9 @@ def _print_asked(name: str, own: "OwnRequest", then: "OwnRequest | None", as_jso
     )
     if then is not None:
         console.print(f"then exactly, by request 0x{then.id.hex()}", highlight=False)
+    console.print(
+        f"by the model of {run}; --run asks it of another's", highlight=False, soft_wrap=True
+    )
 
 
 def _print_outcome(settings: "RunSettings", name: str, identifiers: list[bytes]) -> None:
