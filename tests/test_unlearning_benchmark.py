@@ -284,7 +284,7 @@ def test_one_who_leaves_is_taken_out_before_it_unlearns(models: Models) -> None:
     assert made.cost.stored_bytes == ROUNDS * len(NAMES) * parameters * 4
     retrained = models.of(cell("retrained", "withdrawal"))
     assert 0 < made.cost.trained_tokens < retrained.cost.trained_tokens * 2
-    otherwise = models.of(cell("fast", "withdrawal", variant=replace(QUICK, weights_kept=True)))
+    otherwise = models.of(cell("fast", "withdrawal", variant=replace(QUICK, renormalized=True)))
     assert otherwise.hash != made.hash
 
 

@@ -125,7 +125,7 @@ def _cells(options: argparse.Namespace) -> Iterator[Cell]:
             options.unlearning_epochs,
             options.unlearning_rate,
             options.stop_rows,
-            options.weights_kept,
+            options.renormalized,
         )
         for method in options.method
         for projection in options.projection
@@ -203,7 +203,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlearning-rate", type=float, default=usual["learning_rate"])
     parser.add_argument("--stop-rows", type=int, default=usual["stop_rows"])
     parser.add_argument(
-        "--weights-kept", action="store_true", help="those who stay keep the weights that they had"
+        "--renormalized", action="store_true", help="weights of those who stay add up to 1"
     )
     parser.add_argument("--again", action="store_true", help="what is there is done again")
     parser.add_argument("--deep", action="store_true", help="relearning, quantization, resurfacing")

@@ -30,9 +30,9 @@ class Variant:
         Step size of the unlearning.
     stop_rows : int
         Rows never trained on that the stop rule compares with; 0: no rule, all epochs.
-    weights_kept : bool
-        Whether those who stay keep the weights that they had where an organization is taken out;
-        in a run they add up to 1 again.
+    renormalized : bool
+        Whether the weights of those who stay add up to 1 where an organization is taken out; a
+        run leaves them as they were.
     """
 
     method: str = "npo"
@@ -41,7 +41,7 @@ class Variant:
     epochs: int = 10
     learning_rate: float = 1e-3
     stop_rows: int = 32
-    weights_kept: bool = False
+    renormalized: bool = False
 
     def recovery(self, run: RunSettings, *, withdrawn: bool) -> int:
         """Return how many rounds of recovery follow a request."""
@@ -64,7 +64,7 @@ class Variant:
             for name, (mine, usual) in others.items()
             if mine is not None and mine != usual
         ]
-        named = ("projection", self.projection), ("weights-kept", self.weights_kept)
+        named = ("projection", self.projection), ("renormalized", self.renormalized)
         return "+".join([self.method, *(name for name, holds in named if holds), *changed])
 
 

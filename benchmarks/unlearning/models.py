@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from benchmarks.unlearning.adapter_store import AdapterStore, Made
 from benchmarks.unlearning.cells import Cell, Variant
 from benchmarks.unlearning.cost import Cost, total
@@ -174,11 +172,11 @@ class Models:
         [leaving] = request.forgotten
         name, rule = self.name(trained), self.federation.rule
         numbers = range(1, self.federation.rounds + 1)
-        if variant.weights_kept:
+        if variant.renormalized:
             state = rule.initial_state()
             for number, updates in self.store.rounds(name, numbers):
-                still = [_still(one) if one.organization == leaving else one for one in updates]
-                state = rule.aggregate(state, number, still).state
+                others = [one for one in updates if one.organization != leaving]
+                state = rule.aggregate(state, number, others).state
         else:
             state = without_organization(rule, self.store.rounds(name, numbers), leaving)
         seconds = time.perf_counter() - started
@@ -231,9 +229,3 @@ class Models:
         made = self._from_round(1, self.federation.rule.initial_state(), Gone(frozenset(), others))
         self.store.write(kept_as, made)
         return made
-
-
-def _still(contribution: Contribution) -> Contribution:
-    """Return a contribution of the same weight that moves nothing."""
-    zeros = {name: np.zeros_like(array) for name, array in contribution.arrays.items()}
-    return replace(contribution, arrays=zeros)

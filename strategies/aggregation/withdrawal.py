@@ -1,6 +1,9 @@
 """Take an organization's direct terms out of the adapter, without training."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from strategies.aggregation.rule import AggregationRule, Contribution
 from strategies.aggregation.state import AggregationState
@@ -13,12 +16,11 @@ def without_organization(
 ) -> AggregationState:
     """Sum the stored terms of every round again, without some organizations'.
 
-    The others' weights add up to 1 again: each round's term is the mean of the updates of those
-    who stay, with the bits of a run in which nobody else replied. Left at the weights that they
-    had, their terms make less of an adapter, and ordinary rounds that follow restore less of what
-    is to be kept (measured: docs/unlearning.md). It is not the run that would have been: later
-    contributions of the others were trained from adapters that held the terms now taken out,
-    which is why this is not called exact unlearning.
+    The others keep the weights that they had: the result has the bits of a run in which these
+    organizations moved nothing. Renormalized, the others' terms would each weigh more than when
+    they were made, and overshoot (measured: docs/unlearning.md). It is not the run that would have
+    been: later contributions of the others were trained from adapters that held the terms now
+    taken out, which is why this is not called exact unlearning.
 
     Parameters
     ----------
@@ -48,10 +50,20 @@ def without_organization(
         )
     state, took_part = rule.initial_state(), False
     for number, contributions in rounds:
-        others = [one for one in contributions if one.organization not in organizations]
-        took_part |= len(others) < len(contributions)
-        if others:
-            state = rule.aggregate(state, number, others).state
+        leaving = [c.organization in organizations for c in contributions]
+        took_part |= any(leaving)
+        if not all(leaving):
+            left = [
+                _still(one) if leaves else one
+                for one, leaves in zip(contributions, leaving, strict=True)
+            ]
+            state = rule.aggregate(state, number, left).state
     if not took_part:
         raise ValueError(f"{named} took part in no round: there is nothing to take out")
     return state
+
+
+def _still(contribution: Contribution) -> Contribution:
+    """Return a contribution of the same weight that moves nothing."""
+    zeros = {name: np.zeros_like(array) for name, array in contribution.arrays.items()}
+    return replace(contribution, arrays=zeros)
