@@ -97,7 +97,7 @@ class RunSettings(BaseModel):
         1e-3, gt=0, le=1, allow_inf_nan=False, description="Step size of that (AdamW)."
     )
     recovery_rounds: int = Field(
-        3,
+        4,
         ge=0,
         le=100,
         description="Rounds in which the others train on after an organization has left that way.",

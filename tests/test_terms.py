@@ -77,7 +77,7 @@ AGREED = {
     "forgetting-method": "simnpo",
     "forgetting-epochs": 11,
     "forgetting-learning-rate": 0.003,
-    "recovery-rounds": 4,
+    "recovery-rounds": 5,
     "record-recovery-rounds": 1,
     "recovery-projection": True,
     "isolation": True,
