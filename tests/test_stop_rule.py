@@ -144,13 +144,13 @@ def test_free_text_is_judged_by_its_tokens_beside_answers() -> None:
 
 
 def test_of_answers_counts_what_is_remembered_for_certain() -> None:
-    base = answers([1.0, 1.0, 1.0, 1.0])
-    unseen = Unseen.fitted(answers([0.0, 0.0, 0.0, 60.0]), base)
-    # Rows all as hard: the fall from the base. One of four is wrong, by 1 / 0.7.
-    assert unseen.scatter == pytest.approx((3 / 16) ** 0.5 / 0.7 * 2**0.5)
+    base = answers([1.0] * 8)
+    unseen = Unseen.fitted(answers([0.0] * 7 + [60.0]), base)
+    # Rows all as hard: the fall from the base. One of eight is wrong, by 1 / 0.7.
+    assert unseen.scatter == pytest.approx((7 / 64) ** 0.5 / 0.7 * (8 / 6) ** 0.5)
     two = unseen.mean_excess(answers([0.0, 0.0]), answers([1.0, 1.0]))
-    error = unseen.scatter * (1 / 4 + 1 / 2) ** 0.5
-    assert two == pytest.approx(1 / 4 / 0.7 - unseen.usual - 1.645 * error)
+    error = unseen.scatter * (1 / 8 + 1 / 2) ** 0.5
+    assert two == pytest.approx(1 / 8 / 0.7 - unseen.usual - 1.645 * error)
     assert two < 0
 
 
@@ -160,3 +160,15 @@ def test_a_wrong_label_learned_by_heart_is_found_among_answers() -> None:
     unseen = Unseen.fitted(answers([0.05] * 28 + [2.0, 2.5, 3.0, 3.5]), base)
     assert unseen.mean_excess(answers([0.02]), answers([0.3])) < 0
     assert unseen.mean_excess(answers([0.02]), answers([2.5])) > 0.3
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_with_hardly_a_row_to_compare_with_answers_are_no_better_told_apart_than_they_can_scatter(
+    rows: int,
+) -> None:
+    base = answers([1.0] * rows)
+    unseen = Unseen.fitted(answers([0.7] * rows), base)
+    error = 0.5 / 0.7 * (1 / rows + 1) ** 0.5
+    bounded = [(1 - math.exp(-0.7 * loss)) / 0.7 for loss in (0.7, 0.1)]
+    known = unseen.mean_excess(answers([0.1]), answers([1.0]))
+    assert known == pytest.approx(bounded[0] - bounded[1] - 1.645 * error)

@@ -48,6 +48,9 @@ _CLIPPED_AT: Final = 1.345
 #: Standard errors to the bound of a one-sided 95 % confidence interval of the normal distribution.
 _CONFIDENT: Final = 1.645
 
+#: Standard deviation of a bounded loss, at most: half its range (Popoviciu's inequality).
+_MOST_SCATTER: Final = 0.5 / USUAL_POWER
+
 #: Tokens at once, padding included; without gradients nothing accumulates.
 _BATCH_TOKENS: Final = 2048
 
@@ -194,13 +197,13 @@ class Unseen:
             squares += weight * harder * harder
         # Of one row, or rows all as hard, nothing is learned: then what counts is the fall.
         slope = min(1.0, max(0.0, products / squares)) if squares > 0 else 1.0
-        line = cls(mean, base_mean, slope)
         rows = len(hold_out.losses)
+        line = cls(mean, base_mean, slope, rows=rows)
         if rows < 3:
             return line
         excesses = line.excesses(hold_out, base)
         variance = hold_out.mean_of({n: x * x for n, x in excesses.items()}) * rows / (rows - 2)
-        clipped = replace(line, scatter=math.sqrt(variance), rows=rows)
+        clipped = replace(line, scatter=math.sqrt(variance))
         return replace(clipped, usual=clipped._mean(hold_out, base))
 
     def mean_excess(self, records: Readings, base: Readings) -> float:
@@ -214,7 +217,8 @@ class Unseen:
         mean = self._mean(records, base) - self.usual
         if records.answers != records.losses.keys():
             return mean
-        error = self.scatter * math.sqrt(1 / self.rows + 1 / len(records.losses))
+        scatter = min(self.scatter, _MOST_SCATTER)
+        error = scatter * math.sqrt(1 / self.rows + 1 / len(records.losses))
         return mean - _CONFIDENT * error
 
     def _mean(self, records: Readings, base: Readings) -> float:
