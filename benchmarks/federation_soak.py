@@ -6,7 +6,8 @@ A coordinator and three organizations (network namespaces where those can be had
 five rounds on a tiny model, one fault in each: a SuperNode killed and started again, one stopped
 for longer than a round waits, a machine cut off, SuperLink or ServerApp killed, the chain gone.
 After each run the audit and every ledger are checked, and memory, open files and disk of what runs
-on are measured. Stopped, it goes on in its folder where it was. Exits with 1 if a run does not end
+on are measured. It wants the machine to itself: rounds wait a minute, and beside other work nobody
+is in time. Stopped, it goes on in its folder where it was. Exits with 1 if a run does not end
 right, an audit fails, or memory or open files grow.
 """
 
