@@ -21,6 +21,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
+from benchmarks.local_update import local_update
 from benchmarks.participation.model_policies import Constant, Learned, Mixed, Policy
 from benchmarks.provenance import RESULTS, provenance
 from blockchain.canonical import hash_arrays
@@ -32,7 +33,7 @@ from llm.evaluation import evaluate
 from llm.factors import Arrays, arrays_from_adapter
 from llm.records import Record
 from llm.tokenization import training_tokens
-from llm.training import TrainedPart, TrainingResult, train, training_seed
+from llm.training import TrainingResult
 from strategies.aggregation import AggregationRule, AggregationState, Contribution
 from strategies.contributions import Loss, ScoredRound, ScoreLimits, leave_one_out
 from strategies.home import cache_folder
@@ -43,7 +44,6 @@ from strategies.run_parts import (
     adapter_at_scale,
     agreed_rule,
     base_model_settings,
-    training_settings,
 )
 from strategies.settings import RunSettings
 from strategies.validation_loss import scoring_base, validation_loss
@@ -246,15 +246,8 @@ class Federation:
     def _trained(
         self, number: int, state: AggregationState, name: str, records: Sequence[Record]
     ) -> TrainingResult:
-        plan = self.rule.plan(number, self.settings.rank)
-        return train(
-            self.base,
-            records,
-            adapter_at_scale(arrays_from_adapter(self.rule.adapter(state)), self.settings),
-            TrainedPart(plan.train_a, plan.train_b, plan.rank),
-            training_settings(self.settings, number),
-            seed=training_seed(str(self.settings.seed), number, name),
-        )
+        received = arrays_from_adapter(self.rule.adapter(state))
+        return local_update(self.base, self.rule, received, number, name, records, self.settings)
 
     def _scored(self, scored: ScoredRound) -> dict[str, Any]:
         """Score as an attestor does; the loss of one adapter is taken once."""

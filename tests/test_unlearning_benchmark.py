@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.results_file import ResultsFile, key_of
 from benchmarks.unlearning.__main__ import main
 from benchmarks.unlearning.adapter_store import AdapterStore
 from benchmarks.unlearning.cells import Cell, Variant
@@ -25,7 +26,6 @@ from benchmarks.unlearning.models import Models
 from benchmarks.unlearning.questions import questions_of
 from benchmarks.unlearning.report import sheets_of
 from benchmarks.unlearning.requests import all_gone, first_affected, requests_of
-from benchmarks.unlearning.results_file import ResultsFile, key_of
 from benchmarks.unlearning.setting import Setting, run_settings
 from llm.factors import B_SUFFIX
 from llm.records import Record

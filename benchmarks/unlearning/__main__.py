@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.provenance import RESULTS, provenance
+from benchmarks.results_file import ResultsFile, key_of
 from benchmarks.unlearning.cells import CASES, FORMS, METHODS, MODELS, Cell, Variant
 from benchmarks.unlearning.estimates import Estimates, tokens_a_second
 from benchmarks.unlearning.one_cell import measured_cell
 from benchmarks.unlearning.report import report
-from benchmarks.unlearning.results_file import ResultsFile, key_of
 from benchmarks.unlearning.setting import Setting, run_settings
 from benchmarks.unlearning.sheets import Sheet
 from strategies.home import cache_folder

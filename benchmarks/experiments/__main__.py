@@ -1,0 +1,111 @@
+"""Experiments on the real model: ``python -m benchmarks.experiments run robustness --seed 42``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.experiments.experiment import Experiment
+from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.experiments.studies import STUDIES, Named
+from benchmarks.provenance import RESULTS, provenance
+from benchmarks.results_file import ResultsFile, key_of
+from llm.base_model import BaseModel, load_base_model
+from llm.model_source import BaseModelSettings
+from strategies.home import cache_folder
+from strategies.run_parts import base_model_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command; return 0."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    for study in options.study:
+        results = ResultsFile(options.output / f"{study}.json")
+        named = [
+            (name, experiment)
+            for seed in options.seed
+            for name, experiment in STUDIES[study](seed)
+            if all(part in name for part in options.only)
+        ]
+        there = results.read()["cells"]
+        missing = [one for one in named if key_of(one[0], one[1].digest) not in there]
+        console.print(f"{study}: {len(named)} experiments, {len(missing)} missing")
+        if options.command == "run":
+            _run(missing, results, options.processes, console)
+    return 0
+
+
+def _run(missing: Sequence[Named], results: ResultsFile, processes: int, console: Console) -> None:
+    """Carry out experiments, each stored as soon as it is done."""
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*bars, TimeRemainingColumn(), console=console) as progress,
+        # Not forked: threads that torch has started would be missing there.
+        ProcessPoolExecutor(
+            processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool,
+    ):
+        line = progress.add_task("experiments", total=len(missing))
+        waiting = {pool.submit(_carry_out, one): (name, one) for name, one in missing}
+        for future in as_completed(waiting):
+            name, experiment = waiting[future]
+            cell = {"name": name, **future.result()}
+            results.put(experiment.digest, experiment.inputs, cell)
+            last = cell["rounds"][-1]
+            progress.console.print(
+                f"{name}: accuracy {last['accuracy']:.3f}, {cell['seconds']:.0f} s", highlight=False
+            )
+            progress.advance(line)
+
+
+# In a process of its own: model and first rounds stay there from one experiment to the next.
+
+_BEFORE = TrainedBefore()
+
+
+@lru_cache(maxsize=1)
+def _base(settings: BaseModelSettings, cache: Path) -> BaseModel:
+    return load_base_model(settings, cache)
+
+
+def _carry_out(experiment: Experiment) -> dict[str, Any]:
+    run = experiment.run(experiment.names)
+    cache = cache_folder(run.home_path)
+    done = carry_out(experiment, _base(base_model_settings(run), cache), cache, _BEFORE)
+    stated = provenance("", "torch")
+    stamp = {name: stated[name] for name in ("commit", "processor", "cores")}
+    return {**done, **stamp, "at": datetime.now(UTC).isoformat()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments", description=__doc__.splitlines()[0]
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("run", "carry out the experiments that are missing"),
+        ("list", "say how many there are and are missing"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("study", nargs="+", choices=list(STUDIES))
+        command.add_argument("--seed", nargs="+", type=int, default=[42])
+        command.add_argument(
+            "--only", nargs="+", default=[], metavar="PART", help="names that hold all of these"
+        )
+        command.add_argument("--processes", type=int, default=2, help="at once, one core each")
+        command.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Carries out an experiment: all rounds of all its federations, and what they come to."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.experiments.experiment import Experiment
+from benchmarks.experiments.holders import Holders, holders
+from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
+from benchmarks.local_update import local_update
+from blockchain.canonical import hash_arrays
+from llm.base_model import BaseModel
+from llm.draw import draw
+from llm.evaluation import EvaluationError, evaluate
+from llm.factors import Arrays, arrays_from_adapter
+from llm.records import Record
+from llm.training import TrainingError, TrainingResult
+from strategies.aggregation import (
+    Aggregate,
+    AggregationRule,
+    AggregationState,
+    Contribution,
+)
+from strategies.run_parts import adapter_at_scale, agreed_rule, training_settings
+from strategies.settings import RunSettings
+
+
+@dataclass
+class TrainedBefore:
+    """First rounds, which experiments of one seed have in common: whoever attacks, and by any rule.
+
+    Parameters
+    ----------
+    known : dict
+        By a hash of all that the training depends on.
+    """
+
+    known: dict[str, TrainingResult] = field(default_factory=dict)
+
+    def trained(
+        self,
+        base: BaseModel,
+        rule: AggregationRule,
+        received: Arrays,
+        number: int,
+        organization: str,
+        records: Sequence[Record],
+        run: RunSettings,
+    ) -> TrainingResult:
+        """Train, or return what came of the same training before."""
+
+        def anew() -> TrainingResult:
+            return local_update(base, rule, received, number, organization, records, run)
+
+        if number > 1:
+            return anew()
+        key = hashlib.sha256(
+            repr(
+                (
+                    hash_arrays(received),
+                    organization,
+                    rule.plan(number, run.rank_of(organization)),
+                    training_settings(run, number),
+                    (run.seed, run.alpha, run.rank, run.quantization, run.compute_dtype),
+                    [(record.id, record.completion) for record in records],
+                )
+            ).encode()
+        ).hexdigest()
+        if key not in self.known:
+            self.known[key] = anew()
+        return self.known[key]
+
+
+def carry_out(
+    experiment: Experiment, base: BaseModel, cache: Path, before: TrainedBefore
+) -> dict[str, Any]:
+    """Run an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to do.
+    base : BaseModel
+        The run's base model.
+    cache : Path
+        Where model and data lie.
+    before : TrainedBefore
+        What was trained before.
+
+    Returns
+    -------
+    dict
+        ``rounds``, each with the accuracy and loss of every organization's test rows where it was
+        evaluated, what was rejected, and bytes; ``adapters``, the last ones' hashes; ``tokens``
+        trained; ``seconds``.
+    """
+    started = time.perf_counter()
+    held = holders(experiment, cache)
+    federations = [
+        _Federation(experiment, base, held, who, before)
+        for who in held.federations(experiment.together)
+    ]
+    rounds = range(experiment.run(experiment.names).rounds + 1)
+    return {
+        "rounds": [
+            {"round": number, **_joined([each.round(number) for each in federations])}
+            for number in rounds
+        ],
+        "adapters": [hash_arrays(each.adapter).hex() for each in federations],
+        "hostile": list(hostile_names(experiment.attack, federations[0].run.seed)),
+        "tokens": sum(each.tokens for each in federations),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _joined(done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put together what a round came to in federations that know nothing of one another."""
+    joined: dict[str, Any] = {"upload_bytes": sum(one["upload_bytes"] for one in done)}
+    joined["download_bytes"] = sum(one["download_bytes"] for one in done)
+    rejected = {name: norm for one in done for name, norm in one["rejected"].items()}
+    if rejected:
+        joined["rejected"] = rejected
+    if failed := [name for one in done for name in one["failed"]]:
+        joined["failed"] = failed
+    if any(one["unchanged"] for one in done):
+        joined["unchanged"] = True
+    errors = [one["error"] for one in done if one["error"] is not None]
+    if errors:
+        joined["error"] = fmean(errors)
+    tests = {name: values for one in done for name, values in one["tests"].items()}
+    if tests:
+        joined["tests"] = tests
+        joined["accuracy"] = fmean(values["accuracy"] for values in tests.values())
+        losses = [values["loss"] for values in tests.values()]
+        joined["loss"] = None if None in losses else fmean(losses)
+    return joined
+
+
+class _Federation:
+    """Those who train one adapter, and the coordinator who aggregates it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        base: BaseModel,
+        held: Holders,
+        who: Mapping[str, Sequence[Record]],
+        before: TrainedBefore,
+    ) -> None:
+        self._experiment, self._base, self._before, self._who = experiment, base, before, who
+        run = experiment.run(list(who))
+        if experiment.together == "pooled":
+            # As many records a round as all of them draw.
+            per_round = run.records_per_round * len(held.train)
+            run = run.model_copy(update={"records_per_round": per_round})
+        self.run, self.rule = run, agreed_rule(run)
+        self._hostile = hostile_names(experiment.attack, run.seed)
+        alone = experiment.together == "alone"
+        self._tests = {name: rows for name, rows in held.test.items() if not alone or name in who}
+        self._state: AggregationState = self.rule.initial_state()
+        self.tokens = 0
+
+    @property
+    def adapter(self) -> Arrays:
+        """The global adapter, under PEFT's names."""
+        return arrays_from_adapter(self.rule.adapter(self._state))
+
+    def round(self, number: int) -> dict[str, Any]:
+        """Make a round, and evaluate what comes of it; round 0 is the base."""
+        done: dict[str, Any] = {
+            "upload_bytes": 0,
+            "download_bytes": 0,
+            "rejected": {},
+            "error": None,
+            "failed": [],
+            "unchanged": False,
+            "tests": {},
+        }
+        if number:
+            done.update(self._trained(number))
+        if self._experiment.every_round or number == self.run.rounds:
+            done["tests"] = self._evaluated()
+        return done
+
+    def _trained(self, number: int) -> dict[str, Any]:
+        received = self.adapter
+        trained, failed = [], []
+        for name in self._who:
+            try:
+                trained.append(self._contribution(received, number, name))
+            except TrainingError:
+                # Of an adapter that somebody has ruined no loss is a number.
+                failed.append(name)
+        sent = spoiled(
+            trained,
+            self._experiment.attack,
+            self._hostile,
+            in_place=not self.rule.plan(number, self.run.rank).on_top,
+            seed=self.run.seed,
+            number=number,
+        )
+        norms = {one.organization: self.rule.update_norm(self._state, number, one) for one in sent}
+        bound = self.run.norm_bound
+        rejected = {name: norm for name, norm in norms.items() if bound and not norm <= bound}
+        accepted = [one for one in sent if one.organization not in rejected]
+        aggregate = self._aggregate(number, accepted)
+        if aggregate:
+            self._state = aggregate.state
+        travels = self._experiment.together == "federated"
+        return {
+            "failed": failed,
+            "unchanged": aggregate is None,
+            "upload_bytes": travels * sum(_bytes(one.arrays) for one in sent),
+            "download_bytes": travels * len(self._who) * _bytes(received),
+            "rejected": rejected,
+            "error": aggregate.error.total if aggregate and aggregate.error else None,
+        }
+
+    def _aggregate(self, number: int, accepted: Sequence[Contribution]) -> Aggregate | None:
+        """Aggregate; where no adapter comes of it nothing changes, as in a run."""
+        try:
+            aggregate = self.rule.aggregate(self._state, number, accepted)
+            self.rule.adapter(aggregate.state)
+        except ValueError:
+            return None
+        return aggregate
+
+    def _contribution(self, received: Arrays, number: int, name: str) -> Contribution:
+        records: Sequence[Record] = draw(
+            self._who[name],
+            self.run.records_per_round,
+            seed=self.run.seed,
+            round=number,
+            organization=name,
+        )
+        attack = self._experiment.attack
+        if attack and attack.kind == "flipped-labels" and name in self._hostile:
+            records = flipped(records)
+        result = self._before.trained(
+            self._base, self.rule, received, number, name, records, self.run
+        )
+        self.tokens += result.tokens
+        return Contribution(name, result.records, result.arrays)
+
+    def _evaluated(self) -> dict[str, dict[str, Any]]:
+        adapter = adapter_at_scale(self.adapter, self.run)
+        found = {}
+        for name, rows in self._tests.items():
+            try:
+                measured = evaluate(self._base, rows, adapter, max_tokens=self.run.max_tokens)
+            except EvaluationError:
+                # The model's answers are no numbers: it answers nothing right.
+                found[name] = {"rows": len(rows), "accuracy": 0.0, "loss": None}
+                continue
+            found[name] = {
+                "rows": measured.records,
+                "accuracy": measured.accuracy,
+                "loss": measured.loss,
+            }
+        return found
+
+
+def _bytes(arrays: Mapping[str, Any]) -> int:
+    return sum(array.nbytes for array in arrays.values())

@@ -1,0 +1,348 @@
+"""The benchmark's experiments, on the tiny model and the embedded data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.experiments import __main__ as command
+from benchmarks.experiments.experiment import NAMES, Attack, AttackKind, Experiment
+from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.experiments.holders import holders
+from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
+from benchmarks.experiments.studies import STUDIES
+from benchmarks.results_file import ResultsFile
+from client_app.own_data import load_own_data
+from llm.base_model import load_base_model
+from llm.embedded_data import ORGANIZATIONS
+from llm.factors import LinearShape
+from strategies.aggregation import RULES, AggregationSettings, Contribution
+from strategies.home import cache_folder, foedus_home
+from strategies.run_parts import base_model_settings
+from tests.tiny_model import build_tiny_model
+
+SHAPES = {"base_model.model.q": LinearShape(60, 50), "base_model.model.v": LinearShape(40, 70)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """On matrices this small threads wait for one another longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {
+        "model": str(build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")),
+        "quantization": "none",
+        "compute_dtype": "float32",
+        "rank": 4,
+        "alpha": 8.0,
+        "rounds": 2,
+        "records_per_round": 8,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "learning_rate": 0.01,
+        "max_tokens": 64,
+        "threads": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    return cache_folder(foedus_home())
+
+
+def done(
+    experiment: Experiment, cache: Path, before: TrainedBefore | None = None
+) -> dict[str, Any]:
+    base = load_base_model(base_model_settings(experiment.run(experiment.names)), cache)
+    result = carry_out(experiment, base, cache, before or TrainedBefore())
+    del result["seconds"]
+    return result
+
+
+# What an experiment is
+
+
+def test_whatever_differs_in_an_experiment_is_in_the_hash_under_which_it_is_kept() -> None:
+    digests = {experiment.digest for study in STUDIES.values() for _, experiment in study(42)} | {
+        Experiment(settings={"seed": seed}).digest for seed in (42, 43)
+    }
+    named = [name for study in STUDIES.values() for name, _ in study(42)]
+    assert len(digests) == len(named) + 2 == len(set(named)) + 2
+    assert Experiment(settings={"seed": 42}).digest == Experiment().digest
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"world": "cinema"}, "alpha"),
+        ({"alpha": 1.0}, "alpha"),
+        ({"attack": {"kind": "noise"}}, "halves"),
+        ({"settings": {"robust": "multi-krum", "byzantine": 1}}, "multi-krum"),
+    ],
+)
+def test_an_experiment_whose_parts_do_not_go_together_is_refused(
+    given: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected):
+        Experiment.model_validate(given)
+
+
+# Who holds what
+
+
+def test_halves_hold_each_document_of_a_domain_once_and_no_row_that_is_tested(
+    cache: Path,
+) -> None:
+    experiment = Experiment(world="halves", test_rows=50)
+    held = holders(experiment, cache)
+    run = experiment.run(experiment.names)
+    assert tuple(held.train) == NAMES["halves"]
+    for domain in ORGANIZATIONS:
+        first, second = held.train[f"{domain}-a"], held.train[f"{domain}-b"]
+        whole = load_own_data(run, domain, cache).train
+        assert sorted(r.id for r in (*first, *second)) == sorted(r.id for r in whole)
+        assert not {r.split_key for r in first} & {r.split_key for r in second}
+        assert abs(len(first) - len(second)) < 0.2 * len(whole)
+        assert len(held.test[domain]) == 50
+        assert not {r.split_key for r in held.test[domain]} & {r.split_key for r in whole}
+
+
+def test_a_split_by_dirichlet_shares_one_domains_rows_out_unevenly(cache: Path) -> None:
+    uneven, even = (
+        holders(Experiment(world="microblog", alpha=alpha), cache).train for alpha in (0.1, 100.0)
+    )
+    ids = [record.id for records in uneven.values() for record in records]
+    assert len(ids) == len(set(ids))
+
+    def spread(train: Any) -> float:
+        shares = [
+            np.mean([r.completion == r.choices[0] for r in records]) for records in train.values()
+        ]
+        return float(np.ptp(shares))
+
+    assert spread(even) < 0.2
+    assert spread(uneven) > 0.5
+
+
+def test_organizations_train_together_each_for_itself_or_as_one_that_holds_everything(
+    cache: Path,
+) -> None:
+    held = holders(Experiment(test_rows=10), cache)
+    every = sorted(record.id for records in held.train.values() for record in records)
+    for together, sizes in {"federated": [4], "alone": [1, 1, 1, 1], "pooled": [1]}.items():
+        federations = held.federations(together)
+        assert [len(who) for who in federations] == sizes
+        there = [r.id for who in federations for records in who.values() for r in records]
+        assert sorted(there) == every
+
+
+# What hostile organizations do
+
+
+@given(seed=st.integers(0, 2**63 - 1), count=st.sampled_from([1, 2]))
+def test_every_domain_keeps_an_honest_half(seed: int, count: int) -> None:
+    names = hostile_names(Attack(kind="noise", hostile=count), seed)
+    assert len({name.rpartition("-")[0] for name in names}) == count
+    assert set(names) <= {name for name in NAMES["halves"] if name.endswith("-b")}
+    assert names != hostile_names(Attack(kind="noise", hostile=count), seed + 1)
+
+
+def test_flipped_labels_are_the_same_records_with_the_other_answer(cache: Path) -> None:
+    records = holders(Experiment(test_rows=20), cache).test["cinema"]
+    turned = flipped(records)
+    assert [one.prompt for one in turned] == [one.prompt for one in records]
+    assert all(a.completion != b.completion for a, b in zip(turned, records, strict=True))
+    assert flipped(turned) == records
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_a_scaled_update_is_a_thousand_times_the_change_that_was_trained(rule: str) -> None:
+    aggregation = RULES[rule](AggregationSettings(rank=2, alpha=4.0), SHAPES)
+    sent = contributions(aggregation)
+    attacked = attack_of(aggregation, sent, "scaled")
+    state = aggregation.initial_state()
+    for before, after in zip(sent, attacked, strict=True):
+        was, now = (aggregation.update_norm(state, 1, one) for one in (before, after))
+        hostile = before.organization in hostile_names(Attack(kind="scaled"), 0)
+        # Of a pair's two trained factors the product of their steps grows by more.
+        assert now >= (1000 if hostile else 1) * was * (1 - 1e-6)
+        assert hostile or now == was
+
+
+def test_noise_has_the_size_of_what_was_trained_or_ten_times_that() -> None:
+    aggregation = RULES["ffa"](AggregationSettings(rank=16, alpha=4.0), SHAPES)
+    sent = contributions(aggregation)
+    state, hostile = aggregation.initial_state(), hostile_names(Attack(kind="noise"), 0)
+    for kind, factor in (("noise", 1), ("loud-noise", 10)):
+        attacked = attack_of(aggregation, sent, kind)
+        for before, after in zip(sent, attacked, strict=True):
+            was, now = (aggregation.update_norm(state, 1, one) for one in (before, after))
+            expected = factor if before.organization in hostile else 1
+            assert now / was == pytest.approx(expected, rel=0.2)
+        assert attack_of(aggregation, sent, kind)[-1].arrays.keys() == sent[-1].arrays.keys()
+
+
+def test_a_copied_update_is_an_honest_ones_under_another_name_and_who_is_absent_sends_none() -> (
+    None
+):
+    aggregation = RULES["ffa"](AggregationSettings(rank=2, alpha=4.0), SHAPES)
+    sent = contributions(aggregation)
+    hostile = hostile_names(Attack(kind="copied"), 0)
+    copied = attack_of(aggregation, sent, "copied")
+    assert [one.organization for one in copied] == [one.organization for one in sent]
+    for before, after in zip(sent, copied, strict=True):
+        source = sent[0] if before.organization in hostile else before
+        assert after.arrays is source.arrays
+    absent = attack_of(aggregation, sent, "absent")
+    assert [one.organization for one in absent] == [
+        one.organization for one in sent if one.organization not in hostile
+    ]
+
+
+def contributions(rule: Any) -> list[Contribution]:
+    rng = np.random.default_rng(7)
+    shapes = rule.expected_shapes(1, rule.settings.rank)
+    return [
+        Contribution(
+            name, 8, {n: rng.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
+        )
+        for name in NAMES["halves"]
+    ]
+
+
+def attack_of(rule: Any, sent: list[Contribution], kind: AttackKind) -> list[Contribution]:
+    attack = Attack(kind=kind)
+    return spoiled(
+        sent,
+        attack,
+        hostile_names(attack, 0),
+        in_place=not rule.plan(1, rule.settings.rank).on_top,
+        seed=0,
+        number=1,
+    )
+
+
+# Carried out
+
+
+def test_beyond_the_norm_bound_the_result_is_that_of_the_others_alone_to_the_last_bit(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    def attacked(kind: AttackKind, bound: float) -> dict[str, Any]:
+        experiment = Experiment(
+            world="halves",
+            attack=Attack(kind=kind),
+            settings={**tiny, "norm_bound": bound},
+            test_rows=5,
+        )
+        return done(experiment, cache)
+
+    scaled, absent = attacked("scaled", 100.0), attacked("absent", 100.0)
+    assert scaled["adapters"] == absent["adapters"]
+    for measured in scaled["rounds"][1:]:
+        assert list(measured["rejected"]) == scaled["hostile"]
+    unbounded = attacked("scaled", 0.0)
+    assert unbounded["adapters"] != absent["adapters"]
+    assert not any("rejected" in measured for measured in unbounded["rounds"])
+
+
+@pytest.mark.parametrize("rule", ["ffa", "flora"])
+def test_the_same_experiment_gives_the_same_bits_whatever_was_trained_before(
+    rule: str, tiny: dict[str, Any], cache: Path
+) -> None:
+    before = TrainedBefore()
+    settings = {**tiny, "aggregation": rule}
+    first = done(Experiment(settings=settings, test_rows=5), cache, before)
+    # Of the same first round, and of others: another rank, other records.
+    for change in ({}, {"rank": 2, "alpha": 4.0}, {"records_per_round": 16}):
+        experiment = Experiment(settings={**settings, **change}, test_rows=5)
+        assert done(experiment, cache, before) == done(experiment, cache)
+    assert done(Experiment(settings=settings, test_rows=5), cache, before) == first
+
+
+def test_every_round_is_evaluated_where_that_is_asked_for_from_the_base_on(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    often, once = (
+        done(Experiment(settings=tiny, test_rows=5, every_round=every), cache)
+        for every in (True, False)
+    )
+    assert ["tests" in one for one in often["rounds"]] == [True, True, True]
+    assert ["tests" in one for one in once["rounds"]] == [False, False, True]
+    assert often["rounds"][-1] == once["rounds"][-1]
+    assert often["rounds"][0]["loss"] > often["rounds"][-1]["loss"]
+    for measured in often["rounds"][1:]:
+        assert measured["download_bytes"] > measured["upload_bytes"] > 0
+
+
+def test_alone_and_pooled_take_as_many_tokens_and_send_nothing(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    ways = {
+        together: done(Experiment(together=together, settings=tiny, test_rows=5), cache)
+        for together in ("federated", "alone", "pooled")
+    }
+    tokens = ways["federated"]["tokens"]
+    assert ways["alone"]["tokens"] == tokens
+    assert ways["pooled"]["tokens"] == pytest.approx(tokens, rel=0.3)
+    for together, way in ways.items():
+        last = way["rounds"][-1]
+        assert set(last["tests"]) == set(ORGANIZATIONS)
+        assert (last["upload_bytes"] > 0) == (together == "federated")
+    assert len(ways["alone"]["adapters"]) == 4
+
+
+def test_a_ruined_adapter_is_evaluated_as_answering_nothing_and_ends_no_run(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    result = done(
+        Experiment(
+            world="halves",
+            attack=Attack(kind="scaled"),
+            # So large that what comes of it is beyond float32 in a layer or two.
+            settings={**tiny, "norm_bound": 0.0, "alpha": 1e25, "learning_rate": 1.0},
+            test_rows=5,
+        ),
+        cache,
+    )
+    last = result["rounds"][-1]
+    assert len(result["rounds"]) == 3
+    assert last.get("failed") or last.get("unchanged")
+    assert last["loss"] is None
+    assert last["accuracy"] == 0.0
+
+
+def test_a_study_that_was_stopped_goes_on_with_what_is_missing(
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def small(seed: int) -> Any:
+        for rounds in (1, 2):
+            settings = {**tiny, "seed": seed, "rounds": rounds}
+            yield f"{rounds} rounds/{seed}", Experiment(settings=settings, test_rows=5)
+
+    monkeypatch.setitem(STUDIES, "small", small)
+    arguments = ["run", "small", "--processes", "1", "--output", str(tmp_path)]
+    assert command.main([*arguments, "--only", "1 rounds"]) == 0
+    (first,) = ResultsFile(tmp_path / "small.json").read()["cells"].items()
+    assert command.main(arguments) == 0
+    both = ResultsFile(tmp_path / "small.json").read()
+    assert len(both["cells"]) == 2
+    assert both["cells"][first[0]] == first[1]
+    assert "2 experiments, 1 missing" in capsys.readouterr().err
+    for cell in both["cells"].values():
+        inputs = both["settings"][cell["setting"]]
+        assert inputs["run"]["rounds"] == len(cell["rounds"]) - 1
