@@ -206,9 +206,7 @@ class Receipts:
         Where it was unlearned by training, also what the organization measured on the data itself.
         """
         summaries = [
-            read_json(archive.folder / "summary.json")["organizations"]
-            if (archive.folder / "summary.json").exists()
-            else {}
+            (archive.read_summary() or {"organizations": {}})["organizations"]
             for archive in (self._before, self._archive)
         ]
         measured = []

@@ -6,9 +6,9 @@ from typing import Any
 
 from server_app.closing import Closing
 from server_app.forgotten_figures import forgetting_summary
-from server_app.participation import rounds_of
 from strategies.rewards import WEI_PER_GWEI
 from strategies.round_outcome import RoundOutcome
+from strategies.round_participation import rounds_of
 from strategies.run_archive import RunArchive
 from strategies.settings import RunSettings
 

@@ -137,6 +137,11 @@ class RunArchive:
         write_json(path, summary)
         return path
 
+    def read_summary(self) -> dict[str, Any] | None:
+        """Return ``summary.json``; ``None`` before the run has ended."""
+        path = self.folder / "summary.json"
+        return read_json(path) if path.exists() else None
+
     # Updates
 
     def store_update(self, arrays: Mapping[str, NDArray[np.float32]]) -> bytes:

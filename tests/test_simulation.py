@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from client_app.cli.run import _write_page
 from client_app.own_data import load_own_data
 from llm.draw import draw
 from server_app.coordinator import coordinate
@@ -180,6 +181,91 @@ def test_a_valid_run_verifies_and_one_changed_byte_does_not(finished, afterwards
         flip(update)
     assert status == 1
     assert update.name in said
+
+
+def test_a_report_of_the_run_shows_it_and_nothing_of_a_private_ledger(
+    finished, afterwards, tmp_path
+):
+    page = tmp_path / "deep" / "run.html"
+    status, said, errors = afterwards("report", "--output", str(page), "--json")
+    assert status == 0, errors
+    assert json.loads(said) == {"file": str(page), "holds": True, "problems": []}
+    shown = page.read_text()
+    summary = json.loads(finished.done.stdout)
+    for entry in summary["organizations"].values():
+        assert f"{entry['accuracy']:.3f}" in shown
+        assert f"{entry['reward_gwei']:,}" in shown
+    for seal in summary["chain"]["seals"]:
+        assert seal["transaction"][:12] in shown
+    # What only a ledger knows: roots, anchors, how many records, how the agent chose.
+    for name in ORGANIZATIONS:
+        status, said, _ = afterwards("ledger", "verify", "--org", name, "--json")
+        assert status == 0
+        assert json.loads(said)["root"] not in shown
+        assert "agent-decision" not in shown
+        assert "probability" not in shown
+
+
+def test_a_report_of_an_organization_is_of_its_ledger_alone(finished, afterwards, tmp_path):
+    page = tmp_path / "north.html"
+    status, _, errors = afterwards("report", "--org", "north", "--output", str(page))
+    assert status == 0, errors
+    shown = page.read_text()
+    assert "agent-decision" in shown
+    assert shown.count(">included<") == 2
+    assert "south" not in shown
+    status, said, _ = afterwards("ledger", "show", "--org", "north", "--reads", "--json")
+    assert status == 0
+    assert "foedus report" in said
+
+
+def test_a_report_of_a_run_that_does_not_hold_says_so_and_is_written_all_the_same(
+    finished, afterwards, tmp_path
+):
+    update = next((finished.run_folder(NAME) / "updates").iterdir())
+    page = tmp_path / "run.html"
+    flip(update)
+    try:
+        status, said, _ = afterwards("report", "--output", str(page))
+    finally:
+        flip(update)
+    assert status == 1
+    assert update.name in said
+    assert update.name in page.read_text()
+    assert "FAILS" in page.read_text()
+
+
+def test_a_run_ends_with_the_path_of_its_report(finished, afterwards, capsys):
+    _write_page(finished.run_folder(NAME))
+    page = finished.path / "reports" / f"{NAME}.html"
+    assert capsys.readouterr().out == f"report: {page}\n"
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_run_whose_report_cannot_be_written_has_ended_all_the_same(finished, tmp_path, capsys):
+    # Away from its chain.
+    folder = tmp_path / "runs" / NAME
+    shutil.copytree(finished.run_folder(NAME), folder)
+    _write_page(folder)
+    said = one_line_of(capsys.readouterr().err)
+    assert "no report was written: nothing was deployed" in said
+    assert "`foedus report` tries again" in said
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--run", "nowhere"], "there is no run 'nowhere'"),
+        (["--org", "nobody"], "there is no ledger of 'nobody'"),
+        (["--org", "north", "--run", NAME], "not both"),
+        (["--output", "/proc/nowhere/page.html"], "/proc/nowhere/page.html"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_one_line(afterwards, arguments, expected):
+    status, _, errors = afterwards("report", *arguments)
+    assert status == 2
+    assert expected in one_line_of(errors)
 
 
 def test_every_organization_holds_a_receipt_for_both_rounds(finished):

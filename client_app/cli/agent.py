@@ -1,6 +1,6 @@
 """``foedus agent``: what an organization's participation agent decided, and what that brought."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -9,9 +9,6 @@ from rich.table import Table
 from client_app.cli.chosen import settings_at
 from client_app.cli.ledger_member import MemberKey, Organization, one_organization, opened_ledger
 from client_app.cli.output import AsJson, Home, console, fail, print_json
-
-if TYPE_CHECKING:
-    from blockchain.private.agent_records import AgentDecision, AgentReward
 
 app = typer.Typer(
     help="An organization's participation agent: its decisions, and what it learned from them.",
@@ -31,13 +28,14 @@ def show(
 
     Example: `foedus agent show --org shop`
     """
+    from client_app.agent.decision_lines import decision_lines
     from client_app.agent.own_agent import agent_records, read_records
 
     settings = settings_at(home)
     name = one_organization(settings, organization)
     with opened_ledger(settings, name, member) as ledger:
         records = read_records(ledger, agent_records(ledger))
-    lines = _lines(records)[-last:]
+    lines = decision_lines(records)[-last:]
     if as_json:
         print_json({"organization": name, "decisions": lines})
         return
@@ -172,35 +170,3 @@ def reset(
         print_json({"organization": name, "fingerprint": space.fingerprint().hex()})
         return
     console.print(f"{name} has a new agent, for the efforts of the newest run", highlight=False)
-
-
-def _lines(records: "list[tuple[int, AgentDecision | AgentReward]]") -> list[dict[str, Any]]:
-    """Return one entry for each decision, with what it brought where that is known."""
-    from blockchain.private.agent_records import AgentReward
-
-    rewards = {
-        payload.decision: payload for _, payload in records if isinstance(payload, AgentReward)
-    }
-    lines = []
-    for number, payload in records:
-        if isinstance(payload, AgentReward):
-            continue
-        brought, tokens = rewards.get(number), payload.costs[payload.action]
-        lines.append(
-            {
-                "record": number,
-                "task": payload.task,
-                "round": payload.round,
-                "mode": payload.mode,
-                "state": list(payload.state),
-                "permitted": list(payload.permitted),
-                "action": payload.actions[payload.action],
-                "probability": float.fromhex(payload.probabilities[payload.action]),
-                "tokens": tokens,
-                "cost_gwei": tokens * int(payload.price) // 10**9,
-                "paid_wei": None if brought is None else brought.paid,
-                "failed": None if brought is None else brought.failed,
-                "reward": None if brought is None else float.fromhex(brought.reward),
-            }
-        )
-    return lines

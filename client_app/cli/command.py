@@ -16,6 +16,7 @@ from client_app.cli import (
     deployment,
     doctor,
     generation,
+    html_report,
     keys,
     leave,
     ledger,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("verify")(verification.verify)
+app.command("report")(html_report.report)
 app.command("attest")(attest.attest)
 app.command("receipt")(receipt.receipt)
 app.command("generate")(generation.generate)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client_app.cli.output import AsJson, Home, console, fail, print_json, progress_console
+from client_app.cli.output import (
+    AsJson,
+    Home,
+    console,
+    fail,
+    print_json,
+    progress_console,
+    report,
+)
 
 if TYPE_CHECKING:
     from client_app.cli.run_display import RunDisplay
@@ -71,6 +79,23 @@ def run(
         from client_app.cli.run_report import print_report
 
         print_report(summary, console, simulated=not settings.bundle)
+        _write_page(settings.home_path / "runs" / summary["run"])
+
+
+def _write_page(folder: Path) -> None:
+    """Write the run's report; the run is done, whatever becomes of that."""
+    from blockchain.errors import ChainError
+    from client_app.cli.html_report import write_run_report
+    from strategies.run_archive import ArchiveError, RunArchive
+
+    try:
+        path, problems = write_run_report(RunArchive(folder))
+    except (ArchiveError, ChainError) as error:
+        report(f"no report was written: {error}; `foedus report` tries again")
+        return
+    console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        report(f"{len(problems)} checks of the run fail: {problems[0]}")
 
 
 def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
