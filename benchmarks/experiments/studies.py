@@ -1,6 +1,6 @@
 """What is compared: every study is a list of experiments, each with a name for people."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from benchmarks.experiments.experiment import Attack, AttackKind, Experiment
@@ -22,7 +22,7 @@ _BEYOND_THE_BOUND: Final = ("loud-noise", "scaled")
 
 
 def robustness(seed: int) -> Iterator[Named]:
-    """Eight organizations, of which none, one or two are hostile, under every rule.
+    """Compare rules among eight organizations, of which none, one or two are hostile.
 
     With the norm bound, and without it where it rejects anything. Two are hostile under ``ffa``
     alone, whose statistics are there for it.
@@ -57,5 +57,52 @@ def _attacks(*, two: bool) -> Iterator[Attack | None]:
             yield Attack(kind=kind, hostile=hostile)
 
 
+def together(seed: int) -> Iterator[Named]:
+    """Compare training together with the base, each alone, all rows in one place, and FedIT.
+
+    On the four natural domains, and on film reviews and tweets split by a Dirichlet distribution.
+    Every round is evaluated; round 0 is the untouched base.
+    """
+    sizes: list[tuple[str, dict[str, Any]]] = [
+        ("domains", {"settings": {"seed": seed}, "test_rows": 100})
+    ]
+    sizes += [
+        (
+            f"{world}, Dirichlet {alpha:g}",
+            {
+                "world": world,
+                "alpha": alpha,
+                "settings": {"seed": seed, "rounds": 4, "records_per_round": 64},
+                "test_rows": 100,
+            },
+        )
+        for world in ("cinema", "microblog")
+        for alpha in (0.1, 1.0)
+    ]
+    for name, given in sizes:
+        for way in ("federated", "alone", "pooled"):
+            yield (
+                f"{name}/{way}/{seed}",
+                Experiment.model_validate({**given, "together": way, "every_round": True}),
+            )
+        averaged = {**given["settings"], "aggregation": "fedit"}
+        yield (
+            f"{name}/fedit/{seed}",
+            Experiment.model_validate({**given, "settings": averaged, "every_round": True}),
+        )
+
+
+def rules(seed: int) -> Iterator[Named]:
+    """Compare the aggregation rules on the four domains, with equal ranks and with mixed ones."""
+    for rule in ("ffa", *_OTHER_RULES):
+        for name, ranks in (("equal ranks", ""), ("mixed ranks", "shop=8,newspaper=4")):
+            settings = {"seed": seed, "aggregation": rule, "ranks": ranks}
+            yield f"{rule}/{name}/{seed}", Experiment(settings=settings, test_rows=200)
+
+
 #: The studies by name: each gives its experiments for a seed.
-STUDIES: Final[Mapping[str, Callable[[int], Iterator[Named]]]] = {"robustness": robustness}
+STUDIES: Final[dict[str, Callable[[int], Iterator[Named]]]] = {
+    "together": together,
+    "rules": rules,
+    "robustness": robustness,
+}
