@@ -1,9 +1,12 @@
 """What an organization would send in a round, trained in the benchmark's own process."""
 
+import hashlib
 from collections.abc import Sequence
 
 from llm.base_model import BaseModel
 from llm.factors import Arrays, arrays_from_adapter
+from llm.keyed_hash import encoded
+from llm.private_gradients import Noise
 from llm.records import Record
 from llm.training import TrainedPart, TrainingResult, train, training_seed
 from strategies.aggregation import AggregationRule
@@ -44,6 +47,11 @@ def local_update(
     if plan.on_top:
         drawn = arrays_from_adapter(rule.initial_pair(number, organization, rank))
         pair = adapter_at_scale(drawn, settings)
+    noise = None
+    if settings.privacy_epsilon:
+        # Not a secret here: an experiment is to come to the same bits wherever it is repeated.
+        named = encoded("foedus/benchmark/noise/v1", settings.seed, number, organization)
+        noise = Noise(hashlib.sha256(named).digest())
     return train(
         base,
         records,
@@ -52,4 +60,5 @@ def local_update(
         training_settings(settings, number),
         seed=training_seed(str(settings.seed), number, organization),
         on_top=pair,
+        noise=noise,
     )

@@ -4,6 +4,7 @@ from client_app.isolated_adapter import isolated_adapter
 from client_app.own_record import OwnRecord
 from client_app.participation import Share
 from client_app.request import Request
+from client_app.round_noise import round_noise
 from llm.base_model import BaseModel
 from llm.factors import arrays_from_adapter
 from llm.training import TrainedPart, TrainingResult, train, training_seed
@@ -48,6 +49,11 @@ def train_share(
     if plan.on_top:
         drawn = arrays_from_adapter(rule.initial_pair(number, organization, share.rank))
         pair = adapter_at_scale(drawn, settings)
+    noise = None
+    if settings.privacy_epsilon:
+        noise = round_noise(
+            settings.home_path, organization, request, start.arrays, share.rank, share.records
+        )
     return train(
         base,
         share.records,
@@ -56,5 +62,6 @@ def train_share(
         training_settings(settings, number),
         seed=training_seed(str(settings.seed), settings.logical_round(number), organization),
         on_top=pair,
+        noise=noise,
         progress=lambda step, steps, loss: record.doing(doing, number, step, steps, loss),
     )

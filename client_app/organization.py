@@ -269,12 +269,13 @@ class Organization(ActingOrganization):
         metrics |= {
             "tokens": float(result.tokens),
             "steps": float(result.steps),
-            "first-loss": result.first_loss,
-            "last-loss": result.last_loss,
             "train-seconds": result.seconds,
             "evaluate-seconds": evaluate_seconds,
             **(_evaluation_metrics("received", before) if before else {}),
         }
+        if not self._settings.privacy_epsilon:
+            # They are of the very records that noise is to hide.
+            metrics |= {"first-loss": result.first_loss, "last-loss": result.last_loss}
         return result
 
     def _reply(

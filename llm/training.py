@@ -11,6 +11,7 @@ from llm.adapted_model import AdaptedModel, adapted, scaled_factors
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
 from llm.factors import Arrays, arrays_from_adapter
+from llm.private_gradients import ClippedSum, Noise, private_batches
 from llm.records import Record
 from llm.schedules import share_of_peak
 from llm.tokenization import (
@@ -112,6 +113,7 @@ def train(
     *,
     seed: int,
     on_top: LoraAdapter | None = None,
+    noise: Noise | None = None,
     progress: StepProgress | None = None,
 ) -> TrainingResult:
     """Train a part of an adapter, or a fresh pair on top of it, on completions alone.
@@ -136,6 +138,8 @@ def train(
         See :func:`training_seed`.
     on_top : LoraAdapter, optional
         Start of a fresh pair beside the received adapter, which is then frozen as a whole.
+    noise : Noise, optional
+        What the settings' privacy asks for, and needed there.
     progress : callable, optional
         Called after every step with (steps done, steps in all, mean loss).
 
@@ -158,17 +162,23 @@ def train(
         on_top.check_fits(base.linear_shapes())
     factors = TrainedFactors(on_top or adapter, part, base.compute_dtype, base.device)
     frozen = {} if on_top is None else scaled_factors(adapter, base)
+    cut = by_length if settings.privacy is None else private_batches
     batches = [
         batch
         for epoch in range(settings.epochs)
-        for batch in by_length(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
+        for batch in cut(encoded, batch_size=settings.batch_size, seed=seed, epoch=epoch)
     ]
     optimizer = optimizer_of(factors, settings.learning_rate)
     losses, norms, tokens, padded = [], [], 0, 0
     with on_threads(settings.threads) as threads, adapted(base, adapter) as model:
         for step, batch in enumerate(batches, start=1):
             optimizer.zero_grad()
-            loss, real, with_padding = _accumulate(model, factors, frozen, batch, base, settings)
+            worn = _Worn(model, factors, frozen)
+            if settings.privacy is None:
+                loss, real, with_padding = _accumulate(worn, batch, base, settings)
+            else:
+                loss, real = _accumulate_private(worn, batch, base, settings, noise, step)
+                with_padding = real
             norm = factors.gradient_norm()
             check_step(step, len(batches), loss, norm)
             clip_gradients(factors, norm, settings.max_gradient_norm)
@@ -212,10 +222,21 @@ def _encoded(
     )
 
 
+@dataclass(frozen=True)
+class _Worn:
+    """The model, and the factors that it wears: those trained, beside those frozen."""
+
+    model: AdaptedModel
+    factors: TrainedFactors
+    frozen: dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+    def put(self) -> None:
+        """Have the model wear the factors as they are now; gradients flow to the trained ones."""
+        self.model.put(_beside(self.frozen, self.factors.assemble()))
+
+
 def _accumulate(
-    model: AdaptedModel,
-    factors: TrainedFactors,
-    frozen: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    worn: _Worn,
     batch: Sequence[EncodedRecord],
     base: BaseModel,
     settings: TrainingSettings,
@@ -228,13 +249,45 @@ def _accumulate(
         rows, max_rows=settings.micro_batch_size, max_tokens=settings.micro_batch_tokens
     ):
         micro_batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
-        model.put(_beside(frozen, factors.assemble()))
-        micro_loss = model.loss(micro_batch) / targets
+        worn.put()
+        micro_loss = worn.model.loss(micro_batch) / targets
         micro_loss.backward()  # type: ignore[no-untyped-call]
         loss += float(micro_loss.detach())
         real += micro_batch.real_tokens
         padded += micro_batch.tokens.numel()
     return loss, real, padded
+
+
+def _accumulate_private(
+    worn: _Worn,
+    batch: Sequence[EncodedRecord],
+    base: BaseModel,
+    settings: TrainingSettings,
+    noise: Noise | None,
+    step: int,
+) -> tuple[float, int]:
+    """Set one batch's noised gradients; return its records' mean loss, and its tokens.
+
+    A record's loss is a mean over its own tokens: how long others are is no part of it.
+    """
+    if settings.privacy is None or noise is None:
+        raise TrainingError("privacy without noise: expected both")
+    summed = ClippedSum(worn.factors, settings.privacy)
+    losses, real = [], 0
+    for record in batch:
+        row = completion_row(record.prompt, record.completion)
+        alone = collate([row], padding=padding_token(base.tokenizer), device=base.device)
+        worn.put()
+        loss = worn.model.loss(alone) / len(row.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            summed.take()
+        except FloatingPointError as error:
+            raise TrainingError(f"step {step}: {error}, expected a finite number") from error
+        losses.append(float(loss.detach()))
+        real += alone.real_tokens
+    summed.put(noise, step - 1, settings.batch_size)
+    return (sum(losses) / len(losses) if losses else 0.0), real
 
 
 def _beside(

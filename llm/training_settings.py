@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm.private_gradients import PrivacySettings
 from llm.schedules import Schedule
 
 
@@ -34,6 +35,9 @@ class TrainingSettings(BaseModel):
         Longest record, prompt and completion.
     long_records : {"truncate", "refuse"}
         What happens to longer ones: their prompt loses its beginning, or training stops.
+    privacy : PrivacySettings, optional
+        Bound and noise of every record's gradient; none where absent. Batches are then drawn by the
+        records' ids, and a record is a micro-batch of its own.
     threads : int, optional
         Processor threads; what torch is set to where absent. Matrix units (AMX) sum in another
         order on another number of threads: whoever must repeat an update names it.
@@ -51,4 +55,5 @@ class TrainingSettings(BaseModel):
     max_gradient_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=512, ge=2)
     long_records: Literal["truncate", "refuse"] = "truncate"
+    privacy: PrivacySettings | None = None
     threads: int | None = Field(default=None, ge=1, le=1024)

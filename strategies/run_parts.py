@@ -23,6 +23,7 @@ from strategies.aggregation import (
     IsolatedFfa,
 )
 from strategies.home import cache_folder
+from strategies.privacy import privacy_of
 from strategies.public_validation import public_validation_set, validation_terms
 from strategies.settings import RunSettings
 from strategies.terms import terms_of
@@ -76,6 +77,7 @@ def training_settings(settings: RunSettings, round_number: int) -> TrainingSetti
         schedule=settings.schedule,
         max_gradient_norm=settings.max_gradient_norm,
         max_tokens=settings.max_tokens,
+        privacy=privacy_of(settings),
         threads=settings.threads or None,
     )
 

@@ -222,6 +222,8 @@ def fast_problem(settings: "RunSettings") -> str:
     """
     if settings.isolation:
         return "to unlearn by training takes one adapter of all, the run has isolation"
+    if settings.privacy_epsilon:
+        return "to unlearn by training takes the records as they are, the run has privacy-epsilon"
     if (settings.aggregation, settings.robust) == ("ffa", "none"):
         return ""
     return (

@@ -204,6 +204,19 @@ class RunSettings(BaseModel):
         64, ge=0, description="Hold-out rows on which the received adapter is evaluated each round."
     )
 
+    privacy_epsilon: NonNegativeFloat = Field(
+        0.0,
+        le=1000,
+        description="Local differential privacy: what updates may say of one record over all of "
+        "the run's rounds. 0: none. See [privacy](docs/privacy.md).",
+    )
+    privacy_delta: PositiveFloat = Field(
+        1e-5, le=1, description="The probability with which that may fail."
+    )
+    privacy_clip: PositiveFloat = Field(
+        1.0, description="A record's gradient is shortened to this norm before noise is added."
+    )
+
     aggregation: Literal["ffa", "alternating", "fedit", "flora", "accumulators"] = Field(
         "ffa", description="Aggregation rule, see [aggregation](docs/aggregation.md)."
     )

@@ -43,6 +43,9 @@ _WHERE_GIVEN = frozenset(
         "record-recovery-rounds",
         "recovery-projection",
         "isolation",
+        "privacy-epsilon",
+        "privacy-delta",
+        "privacy-clip",
     }
 )
 _DEFAULTS = RunSettings().to_run_config()

@@ -206,6 +206,26 @@ def test_without_validation_records_a_round_is_trained_all_the_same(settings, ch
     assert reply[protocol.METRICS]["last-loss"] > 0
 
 
+def test_a_private_round_says_nothing_of_its_losses_and_can_be_made_again_to_the_same_bits(
+    settings, chain
+):
+    private = settings.model_copy(update={"privacy_epsilon": 8.0})
+    coordinator = Coordinator(private, chain)
+    chain.open_round(coordinator.task, 1, hash_arrays(coordinator.adapter))
+    reply = coordinator.organization().train(coordinator.message())
+    metrics = reply[protocol.METRICS]
+    assert "tokens" in metrics
+    assert not {"first-loss", "last-loss"} & set(metrics)
+    # The secret stays where it is; without it the same round is noised otherwise.
+    forget_replies(coordinator, settings)
+    again = coordinator.organization().train(coordinator.message())
+    assert again[protocol.OPENING]["update-hash"] == reply[protocol.OPENING]["update-hash"]
+    forget_replies(coordinator, settings)
+    (own_folder(settings) / "keys" / "noise.key").unlink()
+    other = coordinator.organization().train(coordinator.message())
+    assert other[protocol.OPENING]["update-hash"] != reply[protocol.OPENING]["update-hash"]
+
+
 def test_a_round_with_a_valid_receipt_is_trained_and_the_receipt_kept(sealed, settings):
     coordinator, receipt = sealed
     coordinator.organization().train(coordinator.message(2, **receipt.to_header()))

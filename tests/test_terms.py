@@ -81,6 +81,9 @@ AGREED = {
     "record-recovery-rounds": 1,
     "recovery-projection": True,
     "isolation": True,
+    "privacy-epsilon": 8.0,
+    "privacy-delta": 1e-6,
+    "privacy-clip": 0.5,
 }
 
 

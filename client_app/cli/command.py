@@ -21,6 +21,7 @@ from client_app.cli import (
     leave,
     ledger,
     members,
+    privacy,
     receipt,
     rewards,
     run,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("verify")(verification.verify)
+app.command("privacy")(privacy.privacy)
 app.command("report")(html_report.report)
 app.command("attest")(attest.attest)
 app.command("receipt")(receipt.receipt)

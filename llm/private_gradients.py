@@ -1,0 +1,168 @@
+"""Gradients that say little of any one record: each is shortened, and noise is added to their sum.
+
+DP-SGD: Abadi et al., "Deep Learning with Differential Privacy", arXiv 1607.00133. Which batch a
+record is in depends on its own id alone, so that another record in its place changes the sums of at
+most two batches, and those together by no more than twice the bound: the noise is counted in that.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import ndtri
+
+from llm.keyed_hash import keyed_hash
+from llm.tokenization import EncodedRecord
+from llm.trained_factors import TrainedFactors
+
+_BATCHES: Final = "foedus/private-batches/v1"
+#: Values of noise made at once: 8 bytes each.
+_AT_ONCE: Final = 1 << 18
+
+
+class PrivacySettings(BaseModel):
+    """How much a step may say of one record.
+
+    Parameters
+    ----------
+    clip : float
+        Bound on the norm of one record's gradient.
+    noise_multiplier : float
+        Standard deviation of the noise on every value of a step's summed gradient, in units of
+        ``2 clip``: by so much another record in a record's place changes the sums of an epoch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clip: float = Field(gt=0, allow_inf_nan=False)
+    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise on each value of a summed gradient."""
+        return self.noise_multiplier * 2 * self.clip
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Normal noise from a secret key: nobody without it can tell it from any other.
+
+    Whoever learns the key can take the noise off again. Two updates of different data must never
+    have the same key.
+
+    Parameters
+    ----------
+    key : bytes
+        32 bytes.
+    """
+
+    key: bytes
+
+    def normal(self, step: int, size: int) -> NDArray[np.float32]:
+        """Return standard normal values, the same for the same key and step.
+
+        ChaCha20's stream (RFC 8439), 53 bits for a value, through the inverse of the normal
+        distribution's cumulative function.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0.
+        size : int
+            How many.
+        """
+        stream = Cipher(
+            ChaCha20(self.key, bytes(8) + step.to_bytes(8, "little")), mode=None
+        ).encryptor()
+        values = np.empty(size, np.float32)
+        for start in range(0, size, _AT_ONCE):
+            count = min(_AT_ONCE, size - start)
+            bits = np.frombuffer(stream.update(bytes(8 * count)), "<u8") >> np.uint64(11)
+            values[start : start + count] = ndtri((bits + 0.5) / 2.0**53)
+        return values
+
+
+def private_batches(
+    records: Sequence[EncodedRecord], *, batch_size: int, seed: int, epoch: int
+) -> list[list[EncodedRecord]]:
+    """Return one epoch's batches, each record in the one that its own id says.
+
+    Parameters
+    ----------
+    records : sequence of EncodedRecord
+        Every one comes out exactly once; their order does not matter.
+    batch_size : int
+        Records in a batch, on average: a batch may hold more, fewer, or none.
+    seed, epoch : int
+        Another pair gives other batches.
+    """
+    batches: list[list[EncodedRecord]] = [[] for _ in range(math.ceil(len(records) / batch_size))]
+    valued = sorted((keyed_hash(b"", _BATCHES, str(seed), epoch, r.id), r.id, r) for r in records)
+    for value, _, record in valued:
+        batches[int.from_bytes(value[:8], "big") % len(batches)].append(record)
+    return batches
+
+
+class ClippedSum:
+    """The sum of records' gradients, each shortened to a bound.
+
+    Parameters
+    ----------
+    factors : TrainedFactors
+        Whose gradients are taken.
+    privacy : PrivacySettings
+        The bound, and the noise.
+    """
+
+    def __init__(self, factors: TrainedFactors, privacy: PrivacySettings) -> None:
+        self._factors, self._privacy = factors, privacy
+        self._sums = [torch.zeros_like(flat) for flat in factors.parameters]
+        self._norms: list[float] = []
+        # What stands there of a step before is no record's.
+        for flat in factors.parameters:
+            flat.grad = None
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean norm of the records' gradients before they were shortened; 0 without any."""
+        return math.fsum(self._norms) / len(self._norms) if self._norms else 0.0
+
+    def take(self) -> None:
+        """Add the gradients as they are now, of one record, and set them to nothing."""
+        norm = self._factors.gradient_norm()
+        if not math.isfinite(norm):
+            # One record would decide whether there is an update at all.
+            raise FloatingPointError(f"gradient norm {norm}")
+        self._norms.append(norm)
+        share = 1.0 if norm <= self._privacy.clip else self._privacy.clip / norm
+        for total, flat in zip(self._sums, self._factors.parameters, strict=True):
+            if flat.grad is not None:
+                total.add_(flat.grad, alpha=share)
+                flat.grad = None
+
+    def put(self, noise: Noise, step: int, batch_size: int) -> None:
+        """Make the noised mean the gradients that the next step is taken by.
+
+        Parameters
+        ----------
+        noise : Noise
+            From which the step's is taken.
+        step : int
+            Counted from 0 over all epochs: none is noised like another.
+        batch_size : int
+            What the sum is divided by, however many records there were.
+        """
+        size = sum(total.numel() for total in self._sums)
+        drawn = torch.from_numpy(noise.normal(step, size))
+        start = 0
+        for total, flat in zip(self._sums, self._factors.parameters, strict=True):
+            own: Any = drawn[start : start + total.numel()].to(total.device).view_as(total)
+            start += total.numel()
+            flat.grad = total.add_(own, alpha=self._privacy.deviation).div_(batch_size)
