@@ -9,14 +9,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from benchmarks.experiments import __main__ as command
 from benchmarks.experiments.experiment import NAMES, Attack, AttackKind, Experiment
 from benchmarks.experiments.federation import TrainedBefore, carry_out
 from benchmarks.experiments.holders import holders
 from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
+from benchmarks.experiments.measured import cells_of
 from benchmarks.experiments.studies import STUDIES
-from benchmarks.results_file import ResultsFile
+from benchmarks.experiments.tables import tables_of
+from benchmarks.results_file import ResultsFile, key_of
+from benchmarks.sheets import MISSING
 from client_app.own_data import load_own_data
 from llm.base_model import load_base_model
 from llm.embedded_data import ORGANIZATIONS
@@ -346,3 +350,62 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(
     for cell in both["cells"].values():
         inputs = both["settings"][cell["setting"]]
         assert inputs["run"]["rounds"] == len(cell["rounds"]) - 1
+
+
+# Tables
+
+
+def synthetic(study: str, seeds: tuple[int, ...], accuracy: Any) -> dict[str, Any]:
+    """Results of a study, each accuracy given by name and seed."""
+    found: dict[str, Any] = {"settings": {}, "cells": {}}
+    for seed in seeds:
+        for name, experiment in STUDIES[study](seed):
+            value = accuracy(name, seed)
+            round_ = {
+                "accuracy": value,
+                "loss": None if value == 0 else 1.0,
+                "upload_bytes": 1 << 20,
+                "tests": {"cinema": {"accuracy": value, "loss": 1.0, "rows": 5}},
+            }
+            rounds = experiment.run(experiment.names).rounds
+            result = {"rounds": [{**round_, "round": n} for n in range(rounds + 1)]}
+            found["settings"][experiment.digest] = experiment.inputs
+            found["cells"][key_of(name, experiment.digest)] = {
+                "name": name,
+                "setting": experiment.digest,
+                **result,
+            }
+    return found
+
+
+@pytest.mark.parametrize("study", list(STUDIES))
+def test_every_experiment_of_a_study_stands_in_its_tables(study: str) -> None:
+    names = [name for name, _ in STUDIES[study](42)]
+    values = {name: 0.1 + 0.8 * place / len(names) for place, name in enumerate(names)}
+    results = synthetic(study, (42,), lambda name, _: values[name])
+    shown = "".join(sheet.to_markdown() for sheet in tables_of(study, cells_of(study, results)))
+    for value in values.values():
+        assert f"{value:.3f}" in shown
+    assert MISSING not in shown
+
+
+def test_a_mean_over_seeds_has_students_interval_and_differences_are_seed_by_seed() -> None:
+    def accuracy(name: str, seed: int) -> float:
+        return 0.5 + 0.1 * (seed - 42) + (0.05 if name.startswith("fedit") else 0.0)
+
+    results = synthetic("rules", (42, 43, 44), accuracy)
+    (sheet,) = tables_of("rules", cells_of("rules", results))
+    by_rule = {(row[0], row[1]): row for row in sheet.rows}
+    half = t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    assert by_rule["ffa", "equal ranks"][2] == f"0.600 ± {half:.3f}"
+    # The seeds differ, the difference does not.
+    assert by_rule["fedit", "equal ranks"][4] == "+0.050 ± 0.000"
+
+
+def test_what_other_settings_gave_is_not_shown() -> None:
+    results = synthetic("rules", (42,), lambda *_: 0.5)
+    stale = dict(results["cells"].popitem()[1], setting="0" * 16)
+    results["cells"]["stale"] = stale
+    cells = cells_of("rules", results)
+    assert len(cells) == len(results["cells"]) - 1
+    assert MISSING in "".join(sheet.to_markdown() for sheet in tables_of("rules", cells))

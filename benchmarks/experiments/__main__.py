@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.experiments.experiment import Experiment
 from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.experiments.measured import cells_of
 from benchmarks.experiments.studies import STUDIES, Named
+from benchmarks.experiments.tables import tables_of
 from benchmarks.provenance import RESULTS, provenance
 from benchmarks.results_file import ResultsFile, key_of
 from llm.base_model import BaseModel, load_base_model
@@ -31,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     for study in options.study:
         results = ResultsFile(options.output / f"{study}.json")
+        if options.command == "show":
+            for sheet in tables_of(study, cells_of(study, results.read())):
+                Console(width=options.width).print(sheet.to_rich())
+            continue
         named = [
             (name, experiment)
             for seed in options.seed
@@ -95,15 +101,19 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("run", "carry out the experiments that are missing"),
         ("list", "say how many there are and are missing"),
+        ("show", "print the tables of what was measured"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("study", nargs="+", choices=list(STUDIES))
+        command.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+        if name == "show":
+            command.add_argument("--width", type=int, help="of what is printed, characters")
+            continue
         command.add_argument("--seed", nargs="+", type=int, default=[42])
         command.add_argument(
             "--only", nargs="+", default=[], metavar="PART", help="names that hold all of these"
         )
         command.add_argument("--processes", type=int, default=2, help="at once, one core each")
-        command.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     return parser
 
 

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from benchmarks.provenance import RESULTS, provenance
 from benchmarks.results_file import ResultsFile, key_of
+from benchmarks.sheets import Sheet
 from benchmarks.unlearning.cells import CASES, FORMS, METHODS, MODELS, Cell, Variant
 from benchmarks.unlearning.estimates import Estimates, tokens_a_second
 from benchmarks.unlearning.one_cell import measured_cell
 from benchmarks.unlearning.report import report
 from benchmarks.unlearning.setting import Setting, run_settings
-from benchmarks.unlearning.sheets import Sheet
 from strategies.home import cache_folder
 from strategies.settings import RunSettings
 

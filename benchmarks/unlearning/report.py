@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.sheets import Sheet
 from benchmarks.unlearning.groups import Group, groups_of
-from benchmarks.unlearning.sheets import Sheet
 from benchmarks.unlearning.speed import deep_sheet, exact_sheet, speed_sheet
 from benchmarks.unlearning.tables import (
     judgement_sheet,

@@ -5,10 +5,10 @@ from dataclasses import fields
 from statistics import fmean
 from typing import Any
 
+from benchmarks.sheets import MISSING, Sheet
 from benchmarks.unlearning.cost import Cost
 from benchmarks.unlearning.groups import Group, mean_and_error
 from benchmarks.unlearning.requests import REQUESTS
-from benchmarks.unlearning.sheets import MISSING, Sheet
 
 _HEADER = (
     "tokens trained",

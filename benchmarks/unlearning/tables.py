@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
+from benchmarks.sheets import MISSING, Sheet
 from benchmarks.unlearning.groups import Group, Subject, mean_and_error
 from benchmarks.unlearning.judgements import (
     LEAST_ROWS,
@@ -13,7 +14,6 @@ from benchmarks.unlearning.judgements import (
     judged,
     priv_leak,
 )
-from benchmarks.unlearning.sheets import MISSING, Sheet
 from unlearning.verification import ATTACKS, CHANCE_EXPOSURE, Interval, Judgement
 from unlearning.verification.equivalence import DRAWS
 
