@@ -163,7 +163,15 @@ class Sender:
             if receipt["status"] != 1:
                 self._delivery.raise_reason(call, prepared, receipt)
         WATCH.sent(self._node, self._settings, self.address, receipt)
-        return TransactionReceipt.of(receipt)
+        landed = TransactionReceipt.of(receipt)
+        _log.debug(
+            "%s landed: 0x%s, block %d, %d gas",
+            call,
+            landed.hash.hex(),
+            landed.block_number,
+            landed.gas_used,
+        )
+        return landed
 
     def settle(self) -> None:
         """Find or complete what earlier processes left in flight.

@@ -29,6 +29,7 @@ from client_app.cli import (
     verification,
 )
 from client_app.cli.output import report
+from client_app.cli.verbosity import speak_up
 from client_app.own_errors import own_errors
 
 app = typer.Typer(
@@ -75,7 +76,17 @@ def _main(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None: ...
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Say what goes on: events, transactions; one JSON line each, on standard error.",
+        ),
+    ] = False,
+) -> None:
+    if verbose:
+        speak_up()
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from client_app.cli.verbosity import is_verbose
 from strategies.run_archive import read_json
 from strategies.settings import RunSettings
 
@@ -115,9 +116,11 @@ class RunDisplay:
             case "run-finished" | "run-failed":
                 self.ended = True
                 self.failure = event.get("error", "")
-        line = _line(event, self._round)
+        line = json.dumps(event) if is_verbose() else _line(event, self._round)
         if line:
-            self._progress.console.print(line, markup=False, highlight=False)
+            self._progress.console.print(
+                line, markup=False, highlight=False, soft_wrap=is_verbose()
+            )
 
 
 def _line(event: dict[str, Any], round_number: int) -> str:
