@@ -307,6 +307,45 @@ def test_alone_and_pooled_take_as_many_tokens_and_send_nothing(
     assert len(ways["alone"]["adapters"]) == 4
 
 
+def test_attacks_tell_texts_that_were_learned_by_heart_from_others(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    def attacked(**changes: Any) -> dict[str, Any]:
+        settings = {**tiny, "epochs": 4, "rank": 16, "alpha": 32.0, **changes}
+        experiment = Experiment(
+            form="text", pool=8, membership=True, settings=settings, test_rows=8
+        )
+        result = done(experiment, cache)
+        assert result["rounds"][-1]["accuracy"] is None
+        found: dict[str, Any] = result["membership"]
+        return found
+
+    learned, hardly = attacked(), attacked(learning_rate=1e-9)
+    assert learned["reference"]["auc"] > 0.8 > hardly["reference"]["auc"]
+    assert learned["loss"]["rows"] == 4 * 8
+    assert 0 <= learned["loss"]["standard_error"] < 0.15
+
+
+def test_a_pool_is_all_that_is_trained_on(cache: Path) -> None:
+    held = holders(Experiment(pool=5, form="text", test_rows=3), cache)
+    whole = holders(Experiment(test_rows=3), cache)
+    for name, rows in held.train.items():
+        assert len(rows) == 5
+        assert {row.id for row in rows} < {row.id for row in whole.train[name]}
+        assert not any(row.choices for row in (*rows, *held.test[name]))
+
+
+def test_a_private_experiment_is_noised_and_gives_the_same_bits_again(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    def private(epsilon: float) -> dict[str, Any]:
+        settings = {**tiny, "privacy_epsilon": epsilon}
+        return done(Experiment(settings=settings, test_rows=5), cache)
+
+    assert private(8.0) == private(8.0)
+    assert len({str(private(epsilon)["adapters"]) for epsilon in (0.0, 2.0, 8.0)}) == 3
+
+
 def test_a_ruined_adapter_is_evaluated_as_answering_nothing_and_ends_no_run(
     tiny: dict[str, Any], cache: Path
 ) -> None:

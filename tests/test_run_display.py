@@ -36,9 +36,7 @@ def test_a_decline_is_told_from_an_absence_and_a_rejection_in_one_line_each(tmp_
     ]
 
 
-def test_where_everything_is_to_be_said_each_event_is_a_line_as_it_is_logged(
-    tmp_path, monkeypatch
-):
+def test_where_everything_is_to_be_said_each_event_is_a_line_as_it_is_logged(tmp_path, monkeypatch):
     monkeypatch.setenv("FOEDUS_VERBOSE", "1")
     events = [("round-opened", {"round": 3}), ("update-accepted", {"organization": "x" * 300})]
     lines = [json.loads(line) for line in shown(tmp_path, *events)]

@@ -57,6 +57,12 @@ class Experiment(BaseModel):
         Who is hostile, and how.
     settings : mapping
         The run's settings that differ from the defaults, by field name.
+    pool : int, optional
+        Rows that each organization trains on at most; all of them where absent.
+    form : {"label", "text"}
+        Whether labels are learned, or the texts themselves: what is remembered of a text shows.
+    membership : bool
+        Whether attacks are to tell the rows of the pool from test rows, after the last round.
     test_rows : int
         Test rows at most: of each organization; of each domain, where that is split in halves.
     every_round : bool
@@ -70,6 +76,9 @@ class Experiment(BaseModel):
     alpha: float | None = Field(None, gt=0)
     attack: Attack | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+    pool: int | None = Field(None, ge=1)
+    form: Literal["label", "text"] = "label"
+    membership: bool = False
     test_rows: int = Field(200, ge=1)
     every_round: bool = False
 
@@ -77,6 +86,8 @@ class Experiment(BaseModel):
     def _holds_together(self) -> Self:
         if (self.alpha is not None) != (self.world in ("cinema", "microblog")):
             raise ValueError(f"{self.world}: alpha belongs to one domain's rows, and to them alone")
+        if self.form == "text" and self.world != "domains":
+            raise ValueError(f"{self.world}: texts are learned on domains alone")
         if self.attack and (self.together, self.world) != ("federated", "halves"):
             raise ValueError("an attack: expected a federation of halves, where each has a twin")
         self.run(self.names)

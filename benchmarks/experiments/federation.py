@@ -27,6 +27,7 @@ from strategies.aggregation import (
 )
 from strategies.run_parts import adapter_at_scale, agreed_rule, training_settings
 from strategies.settings import RunSettings
+from unlearning.verification import auc
 
 
 @dataclass
@@ -113,7 +114,30 @@ def carry_out(
         "adapters": [hash_arrays(each.adapter).hex() for each in federations],
         "hostile": list(hostile_names(experiment.attack, federations[0].run.seed)),
         "tokens": sum(each.tokens for each in federations),
+        **({"membership": _attacked(federations, base)} if experiment.membership else {}),
         "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _attacked(federations: Sequence["_Federation"], base: BaseModel) -> dict[str, Any]:
+    """Tell trained rows from test rows by their loss, alone and beside the untouched base's.
+
+    Yeom et al., arXiv 1709.01604; the reference attack of Carlini et al., arXiv 2012.07805.
+    """
+    members: list[float] = []
+    others: list[float] = []
+    easier = ([], [])
+    for each in federations:
+        for place, (losses, rows) in enumerate(
+            ((members, each.trained_rows), (others, each.test_rows))
+        ):
+            worn, bare = (each.losses(base, rows, wears) for wears in (True, False))
+            losses += [-loss for loss in worn]
+            easier[place].extend(b - w for b, w in zip(bare, worn, strict=True))
+    found = {"loss": auc(members, others), "reference": auc(*easier)}
+    return {
+        name: {"auc": one.value, "standard_error": one.standard_error, "rows": len(members)}
+        for name, one in found.items()
     }
 
 
@@ -134,7 +158,9 @@ def _joined(done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tests = {name: values for one in done for name, values in one["tests"].items()}
     if tests:
         joined["tests"] = tests
-        joined["accuracy"] = fmean(values["accuracy"] for values in tests.values())
+        # Of texts there is none.
+        accuracies = [values["accuracy"] for values in tests.values()]
+        joined["accuracy"] = None if None in accuracies else fmean(accuracies)
         losses = [values["loss"] for values in tests.values()]
         joined["loss"] = None if None in losses else fmean(losses)
     return joined
@@ -185,6 +211,22 @@ class _Federation:
         if self._experiment.every_round or number == self.run.rounds:
             done["tests"] = self._evaluated()
         return done
+
+    @property
+    def trained_rows(self) -> list[Record]:
+        """All rows that are trained on."""
+        return [record for records in self._who.values() for record in records]
+
+    @property
+    def test_rows(self) -> list[Record]:
+        """All rows that the adapter is evaluated on."""
+        return [record for rows in self._tests.values() for record in rows]
+
+    def losses(self, base: BaseModel, rows: Sequence[Record], wears: bool) -> list[float]:
+        """Return each row's loss, nats a token, with the adapter or without."""
+        adapter = adapter_at_scale(self.adapter, self.run) if wears else None
+        scores = evaluate(base, rows, adapter, max_tokens=self.run.max_tokens).scores
+        return [scores[record.id].loss / scores[record.id].tokens for record in rows]
 
     def _trained(self, number: int) -> dict[str, Any]:
         received = self.adapter

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.experiments.experiment import Experiment
+from benchmarks.unlearning.holdings import as_completion
 from client_app.own_data import load_own_data
 from llm.draw import draw
 from llm.embedded_data import ORGANIZATIONS
@@ -66,10 +67,20 @@ def holders(experiment: Experiment, cache: Path) -> Holders:
             public_validation="none",
         )
     own = {name: load_own_data(run, name, cache) for name in experiment.names}
-    return Holders(
-        {name: data.train for name, data in own.items()},
-        {name: _drawn(data.test, experiment.test_rows, run, name) for name, data in own.items()},
-    )
+    train = {name: data.train for name, data in own.items()}
+    if experiment.pool is not None:
+        train = {name: _drawn(rows, experiment.pool, run, name) for name, rows in train.items()}
+    test = {name: _drawn(data.test, experiment.test_rows, run, name) for name, data in own.items()}
+    if experiment.form == "text":
+        train, test = (
+            {name: _as_texts(name, rows) for name, rows in part.items()} for part in (train, test)
+        )
+    return Holders(train, test)
+
+
+def _as_texts(name: str, records: Sequence[Record]) -> tuple[Record, ...]:
+    before, _, after = ORGANIZATIONS[name].prompt("{text}").partition("{text}")
+    return tuple(as_completion(record, before, after) for record in records)
 
 
 def _halves(run: RunSettings, test_rows: int, cache: Path) -> Holders:
