@@ -19,7 +19,9 @@ from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
 from benchmarks.experiments.measured import cells_of
 from benchmarks.experiments.studies import STUDIES
 from benchmarks.experiments.tables import tables_of
+from benchmarks.provenance import RESULTS
 from benchmarks.results_file import ResultsFile, key_of
+from benchmarks.results_page import PAGE, draw, page
 from benchmarks.sheets import MISSING
 from client_app.own_data import load_own_data
 from llm.base_model import load_base_model
@@ -27,6 +29,7 @@ from llm.embedded_data import ORGANIZATIONS
 from llm.factors import LinearShape
 from strategies.aggregation import RULES, AggregationSettings, Contribution
 from strategies.home import cache_folder, foedus_home
+from strategies.run_archive import write_json
 from strategies.run_parts import base_model_settings
 from tests.tiny_model import build_tiny_model
 
@@ -448,3 +451,26 @@ def test_what_other_settings_gave_is_not_shown() -> None:
     cells = cells_of("rules", results)
     assert len(cells) == len(results["cells"]) - 1
     assert MISSING in "".join(sheet.to_markdown() for sheet in tables_of("rules", cells))
+
+
+def test_the_page_of_results_is_made_of_the_files_and_shows_what_is_there_alone(
+    tmp_path: Path,
+) -> None:
+    assert "##" in page(tmp_path)
+    stamp = {"processor": "a processor", "cores": 2, "commit": "ab" * 20}
+    results = synthetic("together", (42, 43), lambda *_: 0.625)
+    for cell in results["cells"].values():
+        cell.update(stamp)
+    write_json(tmp_path / "together.json", results)
+    shown = page(tmp_path)
+    assert "## Together" in shown
+    assert "0.625 ± 0.000" in shown
+    assert "a processor, 2 cores" in shown
+    assert "## Robustness" not in shown
+    assert page(tmp_path) == shown
+    draw(tmp_path)
+    assert (tmp_path / "together.png").stat().st_size > 10_000
+
+
+def test_the_page_in_the_repository_is_the_one_that_its_files_make() -> None:
+    assert PAGE.read_text() == page(RESULTS)

@@ -1,0 +1,190 @@
+"""Writes ``docs/results.md``: every figure of the results, from the JSON that measured it.
+
+    python -m benchmarks.results_page
+
+The page depends on the files in ``docs/results`` and on nothing else. What was not measured is not
+there.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from benchmarks.experiments.measured import Cell, cells_of
+from benchmarks.experiments.tables import tables_of
+from benchmarks.provenance import RESULTS
+from benchmarks.sheets import Sheet
+from blockchain.durable_file import write_durably
+from strategies.run_archive import read_json
+
+PAGE: Final = RESULTS.parent / "results.md"
+
+#: Studies of experiments, and what each asks.
+_STUDIES: Final = {
+    "together": "Is training together worth it? Beside the untouched base, each organization "
+    "alone, all rows in one place, and averaging A and B by themselves.",
+    "rules": "Which aggregation rule? With equal and with mixed ranks.",
+    "robustness": "What can hostile organizations do? With and without the bound on norms, under "
+    "every rule and statistic.",
+}
+
+
+def main() -> int:
+    """Write the page and its plots."""
+    write_durably(PAGE, page(RESULTS))
+    draw(RESULTS)
+    return 0
+
+
+def page(folder: Path) -> str:
+    """Return the page."""
+    parts = [
+        "# Results\n\nWritten by `python -m benchmarks.results_page` from the files in "
+        "[`results/`](results/); `make bench` measures what is missing. Intervals are of 95 %.\n"
+    ]
+    for study, question in _STUDIES.items():
+        if cells := _cells(study, folder):
+            parts.append(_study(study, question, cells))
+    for name, section in _SECTIONS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            parts.append(section(read_json(path)))
+    parts.append(_ELSEWHERE)
+    return "\n".join(parts)
+
+
+def draw(folder: Path) -> None:
+    """Draw the plots that the page shows, beside the files."""
+    if cells := _cells("together", folder):
+        draw_rounds(cells, folder / "together.png")
+
+
+def _cells(study: str, folder: Path) -> list[Cell]:
+    path = folder / f"{study}.json"
+    return cells_of(study, read_json(path)) if path.exists() else []
+
+
+def _study(study: str, question: str, cells: Sequence[Cell]) -> str:
+    seeds = sorted({cell.seed for cell in cells})
+    head = (
+        f"## {study.capitalize()}\n\n{question}\n\n"
+        f"`python -m benchmarks.experiments run {study} --seed {' '.join(map(str, seeds))}`; "
+        f"{len(cells)} runs. {_measured_on([cell.result for cell in cells])}\n"
+    )
+    plot = "![Accuracy by rounds](results/together.png)\n" if study == "together" else ""
+    return "\n".join([head, plot, *(sheet.to_markdown() for sheet in tables_of(study, cells))])
+
+
+def _measured_on(results: Sequence[Mapping[str, Any]]) -> str:
+    machines = sorted({f"{one['processor']}, {one['cores']} cores" for one in results})
+    commits = sorted({str(one["commit"])[:12] for one in results})
+    return f"On {'; '.join(machines)}; commit {', '.join(commits)}."
+
+
+def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
+    """Draw the mean accuracy of every way by round, one panel a world."""
+    worlds = list(dict.fromkeys(cell.name.split("/")[0] for cell in cells))
+    with mpl.rc_context({"font.size": 8}):
+        figure, axes = plt.subplots(
+            1, len(worlds), figsize=(3.0 * len(worlds), 2.8), sharey=True, squeeze=False
+        )
+        for panel, world in zip(axes[0], worlds, strict=True):
+            for way in ("alone", "federated", "fedit", "pooled"):
+                found = [cell for cell in cells if cell.name.startswith(f"{world}/{way}/")]
+                if not found:
+                    continue
+                rounds = range(len(found[0].result["rounds"]))
+                values = [[cell.result["rounds"][n]["accuracy"] for cell in found] for n in rounds]
+                panel.plot(
+                    rounds, [sum(v) / len(v) for v in values], marker="o", markersize=3, label=way
+                )
+            panel.set_title(world, fontsize=8)
+            panel.set_xlabel("rounds")
+        axes[0][0].set_ylabel("accuracy, mean of organizations")
+        axes[0][0].legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(path, dpi=130, metadata={"Software": None})
+        plt.close(figure)
+
+
+# What is measured by commands of its own
+
+
+def _chain(result: Mapping[str, Any]) -> str:
+    rows = result["rows"]
+    gas = Sheet(
+        "Gas a call",
+        ["organizations", *(name.replace("_", " ") for name in rows[0]["gas"])],
+        [[f"{r['organizations']:,}", *(f"{v:,}" for v in r["gas"].values())] for r in rows],
+        "Nothing but the answer to a challenge, which carries a proof, grows with the number of "
+        "organizations. To admit one takes three signatures of members.",
+    )
+    seconds = Sheet(
+        "Seconds and bytes a round",
+        [
+            "organizations",
+            *(f"{name.replace('_', ' ')}, s" for name in rows[0]["seconds"]),
+            "manifest, bytes",
+            "an organization's proof, bytes",
+        ],
+        [
+            [
+                f"{r['organizations']:,}",
+                *(f"{v:.4f}" for v in r["seconds"].values()),
+                *(f"{v:,}" for v in r["bytes"].values()),
+            ]
+            for r in rows
+        ],
+        "Without training and without updates, which are 83 MiB for a 7B model at rank 16.",
+    )
+    return _section("The chain as organizations grow", result, [gas, seconds])
+
+
+def _aggregation(result: Mapping[str, Any]) -> str:
+    sheet = Sheet(
+        "Aggregation at the shapes of a 7B model",
+        ["rule", "CPU s", "MiB above inputs", "MiB of one update", "MiB of the adapter"],
+        [
+            [
+                row["rule"] + (f", {row['robust']}" if row.get("robust", "none") != "none" else ""),
+                f"{row['cpu_seconds']:.2f}",
+                f"{row['above_inputs_mib']:,.0f}",
+                f"{row['update_mib']:,.0f}",
+                f"{row['adapter_mib']:,.0f}",
+            ]
+            for row in result["rows"]
+        ],
+        f"{result['organizations']} organizations, rank {result['rank']}, {result['layers']} "
+        "layers, one core.",
+    )
+    return _section("Aggregation", result, [sheet])
+
+
+def _section(title: str, result: Mapping[str, Any], sheets: Sequence[Sheet]) -> str:
+    head = f"## {title}\n\n`{result['command']}`. {_measured_on([result])}\n"
+    return "\n".join([head, *(sheet.to_markdown() for sheet in sheets)])
+
+
+_SECTIONS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
+    "chain_scale": _chain,
+    "aggregation": _aggregation,
+}
+
+_ELSEWHERE: Final = """## Elsewhere
+
+- Forgetting, beside retrained models: [unlearning](unlearning.md#figures-so-far), all tables in
+  [results/unlearning.md](results/unlearning.md).
+- Agents' choices, beside the optimum and fixed ones: [participation](participation.md).
+- Contributions: [rewards](rewards.md). The private ledger: [ledger](ledger.md).
+- The local loop beside the usual trainer: [training](training.md#where-the-time-goes).
+- The contracts under mutations: `results/mutations.json`. Many rounds with faults:
+  [reliability](reliability.md#many-rounds).
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
