@@ -10,21 +10,19 @@ rows. Stopped between the two and called again with the same home, it goes on wi
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.memory import watched
 from benchmarks.provenance import RESULTS, provenance
 from client_app.own_data import load_own_data
 from llm.adapters import LoraAdapter
@@ -44,8 +42,6 @@ from strategies.run_parts import (
 )
 from strategies.settings import RunSettings
 
-# Reading PSS walks a process's page tables: more often, and the measuring slows the measured.
-SAMPLE_SECONDS = 5.0
 #: The defaults' bars: mean accuracy, points above the base, points within pooled training.
 BARS = {"mean_accuracy": 0.87, "points_above_base": 13.0, "points_below_pooled": 2.0}
 
@@ -84,48 +80,17 @@ def main() -> None:
 def run_demo(home: Path) -> tuple[dict[str, Any], int, float]:
     """Run the demo; return its summary, the peak of everything's memory in bytes, and seconds."""
     started = time.monotonic()
-    process = psutil.Popen(
+    done = watched(
         ["make", "--no-print-directory", "demo"],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "FOEDUS_HOME": str(home)},
+        Path(__file__).parents[1],
+        {**os.environ, "FOEDUS_HOME": str(home)},
+        home,
     )
-    peak, done = [0], threading.Event()
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_SECONDS):
-            peak[0] = max(peak[0], memory_of(process, home))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    status = process.wait()
-    done.set()
-    sampler.join()
     archive = newest_run(home)
-    if status or archive is None:
-        sys.exit(f"make demo failed with status {status}")
+    if done.status or archive is None:
+        sys.exit(f"make demo failed with status {done.status}")
     summary = read_json(archive.folder / "summary.json")
-    return summary, peak[0], time.monotonic() - started
-
-
-def memory_of(process: psutil.Process, home: Path) -> int:
-    """Return the PSS of a process, all it started, and the home's chain node, in bytes."""
-    processes = {process}
-    record = home / "chain" / "node.json"
-    try:
-        processes.update(process.children(recursive=True))
-        if record.exists():
-            node = psutil.Process(json.loads(record.read_text())["pid"])
-            processes.update([node, *node.children(recursive=True)])
-    except (psutil.NoSuchProcess, json.JSONDecodeError):
-        # Something ended, or the record is being written: the next sample will see.
-        return 0
-    total = 0
-    for each in processes:
-        try:
-            total += each.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return total
+    return summary, done.peak_bytes, time.monotonic() - started
 
 
 def train_pooled(settings: RunSettings) -> dict[str, Any]:
