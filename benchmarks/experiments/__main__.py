@@ -4,27 +4,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.experiments.experiment import Experiment
-from benchmarks.experiments.federation import TrainedBefore, carry_out
 from benchmarks.experiments.measured import cells_of
 from benchmarks.experiments.studies import STUDIES, Named
 from benchmarks.experiments.tables import tables_of
-from benchmarks.provenance import RESULTS, provenance
+from benchmarks.experiments.worker import measured, one_thread
+from benchmarks.provenance import RESULTS
 from benchmarks.results_file import ResultsFile, key_of
-from llm.base_model import BaseModel, load_base_model
-from llm.model_source import BaseModelSettings
-from strategies.home import cache_folder
-from strategies.run_parts import base_model_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +48,10 @@ def _run(missing: Sequence[Named], results: ResultsFile, processes: int, console
     with (
         Progress(*bars, TimeRemainingColumn(), console=console) as progress,
         # Not forked: threads that torch has started would be missing there.
-        ProcessPoolExecutor(
-            processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        ProcessPoolExecutor(processes, get_context("spawn"), initializer=one_thread) as pool,
     ):
         line = progress.add_task("experiments", total=len(missing))
-        waiting = {pool.submit(_carry_out, one): (name, one) for name, one in missing}
+        waiting = {pool.submit(measured, one): (name, one) for name, one in missing}
         for future in as_completed(waiting):
             name, experiment = waiting[future]
             cell = {"name": name, **future.result()}
@@ -72,25 +61,6 @@ def _run(missing: Sequence[Named], results: ResultsFile, processes: int, console
                 f"{name}: accuracy {last['accuracy']:.3f}, {cell['seconds']:.0f} s", highlight=False
             )
             progress.advance(line)
-
-
-# In a process of its own: model and first rounds stay there from one experiment to the next.
-
-_BEFORE = TrainedBefore()
-
-
-@lru_cache(maxsize=1)
-def _base(settings: BaseModelSettings, cache: Path) -> BaseModel:
-    return load_base_model(settings, cache)
-
-
-def _carry_out(experiment: Experiment) -> dict[str, Any]:
-    run = experiment.run(experiment.names)
-    cache = cache_folder(run.home_path)
-    done = carry_out(experiment, _base(base_model_settings(run), cache), cache, _BEFORE)
-    stated = provenance("", "torch")
-    stamp = {name: stated[name] for name in ("commit", "processor", "cores")}
-    return {**done, **stamp, "at": datetime.now(UTC).isoformat()}
 
 
 def _parser() -> argparse.ArgumentParser:

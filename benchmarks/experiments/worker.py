@@ -1,0 +1,41 @@
+"""A process that carries out experiments: model and first rounds stay there between them.
+
+In a module of its own: what a package's ``__main__`` defines, another process cannot be sent.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from benchmarks.experiments.experiment import Experiment
+from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.provenance import provenance
+from llm.base_model import BaseModel, load_base_model
+from llm.model_source import BaseModelSettings
+from strategies.home import cache_folder
+from strategies.run_parts import base_model_settings
+
+_BEFORE: Final = TrainedBefore()
+
+
+def one_thread() -> None:
+    """Compute on one: processes side by side take more from the cores than threads do."""
+    torch.set_num_threads(1)
+
+
+def measured(experiment: Experiment) -> dict[str, Any]:
+    """Carry out an experiment; return what it came to, and where and when."""
+    run = experiment.run(experiment.names)
+    cache = cache_folder(run.home_path)
+    done = carry_out(experiment, _base(base_model_settings(run), cache), cache, _BEFORE)
+    stated = provenance("", "torch")
+    stamp = {name: stated[name] for name in ("commit", "processor", "cores")}
+    return {**done, **stamp, "at": datetime.now(UTC).isoformat()}
+
+
+@lru_cache(maxsize=1)
+def _base(settings: BaseModelSettings, cache: Path) -> BaseModel:
+    return load_base_model(settings, cache)
