@@ -15,39 +15,16 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import ndtri
 
 from llm.keyed_hash import keyed_hash
+from llm.privacy_settings import PrivacySettings
 from llm.tokenization import EncodedRecord
 from llm.trained_factors import TrainedFactors
 
 _BATCHES: Final = "foedus/private-batches/v1"
 #: Values of noise made at once: 8 bytes each.
 _AT_ONCE: Final = 1 << 18
-
-
-class PrivacySettings(BaseModel):
-    """How much a step may say of one record.
-
-    Parameters
-    ----------
-    clip : float
-        Bound on the norm of one record's gradient.
-    noise_multiplier : float
-        Standard deviation of the noise on every value of a step's summed gradient, in units of
-        ``2 clip``: by so much another record in a record's place changes the sums of an epoch.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    clip: float = Field(gt=0, allow_inf_nan=False)
-    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of the noise on each value of a summed gradient."""
-        return self.noise_multiplier * 2 * self.clip
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm.private_gradients import PrivacySettings
+from llm.privacy_settings import PrivacySettings
 from llm.schedules import Schedule
 
 

@@ -12,7 +12,7 @@ records makes nothing smaller here: who knows a record's id knows in which round
 from collections.abc import Sequence
 from functools import lru_cache
 
-from llm.private_gradients import PrivacySettings
+from llm.privacy_settings import PrivacySettings
 from strategies.settings import RunSettings
 
 #: How near the noise's epsilon comes to the one asked for, from below.

@@ -1,6 +1,8 @@
 """Private training: what one record can change, and what is added to hide it."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,8 @@ from client_app.round_noise import NoiseKeyError, round_noise
 from llm.adapted_model import adapted
 from llm.base_model import BaseModel, load_base_model
 from llm.model_source import BaseModelSettings
-from llm.private_gradients import ClippedSum, Noise, PrivacySettings, private_batches
+from llm.privacy_settings import PrivacySettings
+from llm.private_gradients import ClippedSum, Noise, private_batches
 from llm.records import Record
 from llm.tokenization import EncodedRecord, collate, completion_row, encode, padding_token
 from llm.trained_factors import TrainedFactors, TrainedPart
@@ -262,6 +265,11 @@ def test_a_run_without_epsilon_has_no_privacy_and_one_with_it_counts_every_pass(
     assert (few.clip, many.clip) == (0.5, 0.5)
     assert many.noise_multiplier > few.noise_multiplier
     assert few.noise_multiplier == noise_multiplier(8.0, 1e-5, 3)
+
+
+def test_who_does_not_train_knows_how_private_a_run_is_without_loading_torch() -> None:
+    code = "import sys, strategies.run_parts; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_private_run_refuses_to_unlearn_by_training() -> None:
