@@ -27,7 +27,7 @@ def robustness(seed: int) -> Iterator[Named]:
     With the norm bound, and without it where it rejects anything. Two are hostile under ``ffa``
     alone, whose statistics are there for it.
     """
-    size = {"seed": seed, "rounds": 3, "records_per_round": 64}
+    size = {"seed": seed, "rounds": 2, "records_per_round": 64}
     rules: list[tuple[str, dict[str, Any]]] = [
         ("ffa" if robust == "none" else f"ffa, {robust}", {"robust": robust, "byzantine": 2})
         for robust in _STATISTICS
@@ -45,7 +45,7 @@ def robustness(seed: int) -> Iterator[Named]:
                         world="halves",
                         attack=attack,
                         settings={**size, **settings, "norm_bound": bound},
-                        test_rows=200,
+                        test_rows=100,
                     ),
                 )
 
