@@ -67,9 +67,15 @@ def test_a_run_ends_and_holds_wherever_it_is_checked(federation):
     summary = federation.run("treaty")
     assert set(summary["organizations"]) == set(federation.organizations)
     assert federation.coordinator.json("verify")
+    # Of the run there, and of its own ledger at each organization.
+    page = Path(federation.coordinator.json("report")["file"])
+    assert "treaty" in page.read_text()
     for name, machine in federation.organizations.items():
         machine.json("ledger", "verify", "--org", name)
         machine.json("agent", "verify", "--org", name)
+        own = Path(machine.json("report")["file"]).read_text()
+        assert f"Private ledger of {name}" in own
+        assert not [other for other in federation.organizations if f">{other}<" in own]
         assert not (machine.path / "runs").exists()
         # Where the coordinator's file lies was not told; what it holds was fetched.
         [handed] = (machine.path / "public-validation").iterdir()
