@@ -1,7 +1,7 @@
 """What an organization's updates may have said of one of its records, from its private ledger."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,16 +17,14 @@ _DEFAULTS: Final = RunSettings()
 
 @dataclass(frozen=True)
 class PrivacySpent:
-    """What was spent, of the record that it was most of.
+    """What was spent.
 
     Parameters
     ----------
     rounds, unprotected : int
         Rounds that it trained in; and those of them without noise.
-    records : int
-        Records that were ever drawn.
     epsilon : float
-        The largest of any record; infinite where one was drawn without noise.
+        Of any one record; infinite where a round was without noise.
     delta : float
         For which that is stated.
     unreadable : int
@@ -35,14 +33,16 @@ class PrivacySpent:
 
     rounds: int
     unprotected: int
-    records: int
     epsilon: float
     delta: float
     unreadable: int
 
 
 def privacy_spent(ledger: Ledger, delta: float) -> PrivacySpent:
-    """Add up the passes over every record, in all runs and replays that the ledger knows of.
+    """Add up the passes of all runs and replays that the ledger knows of.
+
+    Each counts for every record, whether it was drawn or not: another record in its place might
+    have been.
 
     Parameters
     ----------
@@ -57,26 +57,15 @@ def privacy_spent(ledger: Ledger, delta: float) -> PrivacySpent:
         for opened in ledger.read_all(readable, _PURPOSE)
         if isinstance(opened.payload, TrainingRun)
     ]
-    uses: defaultdict[int, Counter[float]] = defaultdict(Counter)
+    passes: Counter[float] = Counter()
     unprotected = 0
     for run in runs:
-        noise, passes = _noise_of(run.configuration)
+        noise, count = _noise_of(run.configuration)
         unprotected += noise == 0.0
-        for position in run.drawn:
-            uses[position][noise] += passes
-    # Many records were used alike.
-    alike = {tuple(sorted(counts.items())) for counts in uses.values()}
-    epsilon = max((_epsilon(passes, delta) for passes in alike), default=0.0)
+        passes[noise] += count
+    epsilon = math.inf if unprotected else spent_epsilon(list(passes.items()), delta)
     written = len(ledger.leaves(TrainingRun.record_type))
-    return PrivacySpent(
-        written, unprotected, len(uses), epsilon, delta, unreadable=written - len(runs)
-    )
-
-
-def _epsilon(passes: tuple[tuple[float, int], ...], delta: float) -> float:
-    if any(noise == 0.0 for noise, _ in passes):
-        return math.inf
-    return spent_epsilon(passes, delta)
+    return PrivacySpent(written, unprotected, epsilon, delta, unreadable=written - len(runs))
 
 
 def _noise_of(configuration: Mapping[str, Any]) -> tuple[float, int]:

@@ -22,8 +22,8 @@ def privacy(
 ) -> None:
     """Add up what was spent of differential privacy, from an organization's private ledger.
 
-    Over all its runs and replays, of the record that was used most. A round without noise
-    (`privacy-epsilon` 0, the default) has no bound.
+    Over all its runs and replays. A round without noise (`privacy-epsilon` 0, the default) has no
+    bound.
 
     Example: `foedus privacy --org shop --delta 1e-6`
     """
@@ -44,7 +44,7 @@ def privacy(
             }
         )
         return
-    rounds = f"{spent.rounds} rounds on {spent.records:,} records"
+    rounds = f"{spent.rounds} rounds"
     if bounded:
         said = f"epsilon {spent.epsilon:.3f} at delta {delta:g} for any one record"
     else:

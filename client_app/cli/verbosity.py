@@ -9,7 +9,7 @@ import os
 from datetime import UTC, datetime
 from typing import Final
 
-#: Told to the processes that the command starts, which load other code than the command's.
+#: Where the rest of the command looks; whoever sets it has a run's events shown whole.
 _VARIABLE: Final = "FOEDUS_VERBOSE"
 #: Packages of ours, and the log of a run's events.
 _OURS: Final = (
@@ -40,7 +40,7 @@ class JsonLines(logging.Formatter):
 
 
 def speak_up() -> None:
-    """Have everything of ours logged from now on, here and in what is started."""
+    """Have everything of ours logged from now on."""
     os.environ[_VARIABLE] = "1"
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
