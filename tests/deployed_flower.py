@@ -41,16 +41,17 @@ def running(command: Sequence[str], log: Path, env: dict[str, str]) -> Iterator[
 
 
 @contextlib.contextmanager
-def superlink(folder: Path) -> Iterator[int]:
+def superlink(folder: Path, first_on_path: Path | None = None) -> Iterator[int]:
     """Run a SuperLink in memory; gives its port once it answers."""
     port, home = free_port(), flower_home(folder)
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "here"\n\n'
         f'[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
     command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, folder / "superlink.log", flower_environment(folder)) as process:
+    env = flower_environment(folder, first_on_path)
+    with running(command, folder / "superlink.log", env) as process:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):

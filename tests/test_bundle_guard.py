@@ -2,40 +2,20 @@
 
 import hashlib
 import json
-import subprocess
-import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from flwr.cli.build import build_fab_from_disk
 
 from client_app.bundle_guard import BundleGuard, BundleRefusedError
 from client_app.deployment.flower import flower_environment
-from client_app.deployment.start_node import write_guard
+from client_app.deployment.flower_commands import write_guard
 from server_app.app import app as server_app
 from strategies.settings import RunSettings, SettingsError
 from tests.deployed_flower import superlink, supernode
+from tests.small_application import answered, application, sha256
 
-SERVER = """
-from pathlib import Path
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.serverapp import ServerApp
-import time
-app = ServerApp()
-
-@app.main()
-def main(grid, context):
-    while not list(grid.get_node_ids()):
-        time.sleep(0.2)
-    [node] = grid.get_node_ids()
-    content = RecordDict({"header": ConfigRecord({})})
-    message = Message(content=content, message_type="query", dst_node_id=node, group_id="1")
-    [reply] = grid.send_and_receive([message], timeout=120)
-    said = reply.error.reason if reply.has_error() else "answered"
-    Path(context.run_config["answer"]).write_text(said)
-"""
 CLIENT = """
 from pathlib import Path
 from flwr.app import Message, RecordDict
@@ -49,41 +29,9 @@ def query(message, context):
 """
 
 
-def application(folder: Path, keystore: Path, answer: Path) -> Path:
+def stealing(folder: Path, keystore: Path, answer: Path) -> Path:
     """An application that reads a keystore as soon as it is imported."""
-    package = folder / "small_app"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "server.py").write_text(SERVER)
-    (package / "client.py").write_text(f"KEYSTORE = {str(keystore)!r}\n{CLIENT}")
-    (folder / "pyproject.toml").write_text(
-        "[project]\nname = 'small-app'\nversion = '1.0.0'\ndescription = 'd'\n"
-        "license = 'Apache-2.0'\n"
-        "[tool.flwr.app]\npublisher = 'somebody'\n"
-        "[tool.flwr.app.components]\nserverapp = 'small_app.server:app'\n"
-        "clientapp = 'small_app.client:app'\n"
-        f"[tool.flwr.app.config]\nanswer = {str(answer)!r}\nbundle = ''\n"
-    )
-    return folder
-
-
-def sha256(app: Path) -> str:
-    return hashlib.sha256(build_fab_from_disk(app)).hexdigest()
-
-
-def answered(app: Path, env: dict[str, str], bundle: str, answer: Path) -> str:
-    """Submit a run, and return what became of its one message."""
-    answer.unlink(missing_ok=True)
-    subprocess.run(
-        ["flwr", "run", str(app), "here", "--run-config", f'bundle="{bundle}"'],
-        env=env,
-        check=True,
-        capture_output=True,
-    )
-    deadline = time.monotonic() + 120
-    while not answer.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer.read_text()
+    return application(folder, f"KEYSTORE = {str(keystore)!r}\n{CLIENT}", answer)
 
 
 @pytest.mark.real
@@ -91,7 +39,7 @@ def test_a_bundle_changed_by_one_byte_that_reads_the_keystore_never_runs(tmp_pat
     keystore, answer = tmp_path / "keystore.json", tmp_path / "answer"
     stolen = Path(f"{keystore}.stolen")
     keystore.write_text(json.dumps({"key": "secret"}))
-    app = application(tmp_path / "app", keystore, answer)
+    app = stealing(tmp_path / "app", keystore, answer)
     agreed = sha256(app)
     with superlink(tmp_path / "coordinator") as port:
         env = flower_environment(tmp_path / "coordinator")
@@ -152,7 +100,7 @@ def test_whoever_agreed_to_nothing_starts_nothing():
 def test_the_same_sources_make_the_same_bundle_wherever_they_lie(tmp_path):
     keystore, answer = tmp_path / "keystore.json", tmp_path / "answer"
     first, second = (
-        application(tmp_path / name / "app", keystore, answer) for name in ("here", "there")
+        stealing(tmp_path / name / "app", keystore, answer) for name in ("here", "there")
     )
     assert sha256(first) == sha256(second)
     with zipfile.ZipFile(tmp_path / "x.fab", "w") as archive:

@@ -17,6 +17,7 @@ from client_app.deployment.coordinator import (
 )
 from client_app.deployment.door import Door, DoorError
 from client_app.deployment.flower import flower_environment, flower_home, script
+from client_app.deployment.flower_commands import write_launcher
 from client_app.deployment.processes import ProcessError, Processes
 from client_app.deployment.watching import Part
 from strategies.deployed_members import coordinator_folder
@@ -75,7 +76,8 @@ def start_coordinator(
         *("--ssl-ca-certfile", str(files.authority), "--enable-supernode-auth"),
         *("--database", str(coordinator_folder(home) / "superlink.sqlite")),
     ]
-    if running.start("superlink", command, flower_environment(home)):
+    commands = write_launcher(coordinator_folder(home) / "bin")
+    if running.start("superlink", command, flower_environment(home, commands)):
         started.append("superlink")
     tell("door")
     command = [

@@ -1,20 +1,18 @@
 """Starts what runs on an organization's machine: its SuperNode, with the guard before Flower."""
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from blockchain.deployment import Deployment, read_deployment, write_deployment
-from blockchain.durable_file import write_durably
 from blockchain.errors import NodeUnreachableError
 from blockchain.merkle import organization_id
-from client_app import bundle_guard
 from client_app.deployment.commented_toml import ConfigurationError
 from client_app.deployment.door import Door
 from client_app.deployment.flower import flower_environment, script
+from client_app.deployment.flower_commands import write_guard, write_launcher
 from client_app.deployment.node import (
     NodeConfiguration,
     authority_path,
@@ -27,8 +25,6 @@ from client_app.deployment.watching import Part
 from strategies.home import organization_folder
 from strategies.run_chain import open_reading_chain
 from strategies.settings import RunSettings
-
-_EXECUTABLE = 0o700
 
 
 class NotReadyError(Exception):
@@ -76,8 +72,8 @@ def start_node(
         *("--host", "127.0.0.1", "--port", str(configuration.runtime_port)),
         *("--node-config", _pairs(configuration.node_config(home))),
     ]
-    guard = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
-    environment = flower_environment(home, guard)
+    commands = write_guard(organization_folder(home, name) / "bin", configuration.bundles)
+    environment = flower_environment(home, write_launcher(commands))
     started = start_supernode(processes(home, name), command, environment, tell)
     return [NAME] if started else []
 
@@ -152,17 +148,6 @@ def check_not_left(home: Path, configuration: NodeConfiguration) -> None:
             f"{name} has left the federation (block {member.left_in}): there is nothing to start; "
             "members could admit it again, with a new key"
         )
-
-
-def write_guard(folder: Path, bundles: Sequence[str]) -> Path:
-    """Write the command that stands before Flower's own on the node's path; return its folder."""
-    named = " ".join(f"--bundle {bundle}" for bundle in bundles)
-    write_durably(
-        folder / "flwr-clientapp",
-        f'#!/bin/sh\nexec "{sys.executable}" -P "{bundle_guard.__file__}" {named} "$@"\n',
-        _EXECUTABLE,
-    )
-    return folder
 
 
 def _pairs(config: dict[str, object]) -> str:
