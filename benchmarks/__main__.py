@@ -64,11 +64,12 @@ class Benchmark:
 BENCHMARKS: Final = (
     Benchmark("benchmarks.experiments", ("run", "together", *_SEEDS), resumes=True),
     Benchmark("benchmarks.experiments", ("run", "rules", *_SEEDS), resumes=True),
-    # One seed to screen every rule; three for the default rule and its statistics.
+    # One seed to screen every rule; three for the default one, of which something is claimed.
     Benchmark("benchmarks.experiments", ("run", "robustness", "--seed", "42"), resumes=True),
     Benchmark(
-        "benchmarks.experiments", ("run", "robustness", "--only", "ffa", *_SEEDS), resumes=True
+        "benchmarks.experiments", ("run", "robustness", "--only", "ffa/", *_SEEDS), resumes=True
     ),
+    Benchmark("benchmarks.experiments", ("run", "privacy", *_SEEDS), resumes=True),
     Benchmark("benchmarks.chain_scale"),
     Benchmark("benchmarks.growth"),
     Benchmark("benchmarks.aggregation"),
@@ -78,7 +79,6 @@ BENCHMARKS: Final = (
     Benchmark("benchmarks.participation.study"),
     Benchmark("benchmarks.participation.luck"),
     Benchmark("benchmarks.demo"),
-    Benchmark("benchmarks.mutations"),
     Benchmark("benchmarks.results_page", resumes=True),
 )
 

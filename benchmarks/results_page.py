@@ -30,6 +30,7 @@ _STUDIES: Final = {
     "rules": "Which aggregation rule? With equal and with mixed ranks.",
     "robustness": "What can hostile organizations do? With and without the bound on norms, under "
     "every rule and statistic.",
+    "privacy": "What does local differential privacy cost, and what do attacks still tell?",
 }
 
 
@@ -164,14 +165,91 @@ def _aggregation(result: Mapping[str, Any]) -> str:
     return _section("Aggregation", result, [sheet])
 
 
-def _section(title: str, result: Mapping[str, Any], sheets: Sequence[Sheet]) -> str:
+def _growth(result: Mapping[str, Any]) -> str:
+    rounds = result["rounds"]
+    sheet = Sheet(
+        "A run as organizations grow",
+        [
+            "organizations",
+            *(f"{name}, s a round" for name in ("whole", "training", "attesting", "chain")),
+            "aggregation, s a round",
+            "peak memory, GiB",
+            "updates, MiB a round",
+            "gas a run",
+        ],
+        [
+            [
+                str(row["organizations"]),
+                f"{row['waited_seconds']:.0f}",
+                *(f"{row['seconds'][name] / rounds:.1f}" for name in _PARTS),
+                f"{row['aggregated_seconds']:.2f}",
+                f"{row['peak_memory_gib']:.2f}",
+                f"{row['updates_mib']:.1f}",
+                f"{row['gas_used']:,}",
+            ]
+            for row in result["rows"]
+        ],
+        f"{rounds} rounds of {result['records_per_round']} records each, the real model, one after "
+        "the other on this machine. Peak memory is that of all processes together.",
+    )
+    return _section("Cost as organizations grow", result, [sheet], _GROWTH_BOUNDS)
+
+
+_PARTS: Final = ("train", "attest", "chain")
+_GROWTH_BOUNDS: Final = """Training is bound by the processor, and grows with the number of
+organizations here because one machine trains for all; on machines of their own they train side by
+side. Attesting is bound by the forward passes over the public validation set, one for each
+organization's absence: it grows with their number at every attestor. Aggregation is bound by memory
+bandwidth, one pass over all updates. The chain is bound by its calls: each organization's anchor is
+one, the seal is one for all. Memory is bound by the base model's copies, one a process that trains,
+and by the updates of one round, which the coordinator holds at once.
+"""
+
+
+def _throughput(result: Mapping[str, Any]) -> str:
+    ceiling = result["products"]["tokens_per_second_if_products_were_all"]
+    sheet = Sheet(
+        "The local loop beside transformers' Trainer",
+        ["loop", "tokens/s", "times Trainer", "of the ceiling", "held-out loss"],
+        [
+            [
+                _LOOPS.get(name, name),
+                f"{row['tokens_per_second']:.0f}",
+                " to ".join(f"{f(row['times_trainer']):.2f}" for f in (min, max)),
+                f"{row['tokens_per_second'] / ceiling:.0%}",
+                f"{row['held_out_loss']:.3f}",
+            ]
+            for name, row in result["contenders"].items()
+        ],
+        f"{result['steps']} steps of 16 records, {result['threads']} thread(s), real tokens. The "
+        f"ceiling, {ceiling:,.0f} tokens/s, is what the frozen layers' products alone would allow "
+        "on the same machine. Ratios are taken within a turn.",
+    )
+    return _section("Throughput", result, [sheet])
+
+
+_LOOPS: Final = {
+    "trainer": "Trainer, its defaults",
+    "trainer-bf16-grouped": "Trainer, bf16, grouped by length",
+    "trainer-bf16-grouped-kept": "the same without checkpointing",
+    "foedus": "Foedus, both factors",
+    "foedus-ffa": "Foedus, `ffa`",
+}
+
+
+def _section(
+    title: str, result: Mapping[str, Any], sheets: Sequence[Sheet], bounds: str = ""
+) -> str:
     head = f"## {title}\n\n`{result['command']}`. {_measured_on([result])}\n"
-    return "\n".join([head, *(sheet.to_markdown() for sheet in sheets)])
+    parts = [head, *(sheet.to_markdown() for sheet in sheets)]
+    return "\n".join([*parts, bounds] if bounds else parts)
 
 
 _SECTIONS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "chain_scale": _chain,
+    "growth": _growth,
     "aggregation": _aggregation,
+    "training_throughput": _throughput,
 }
 
 _ELSEWHERE: Final = """## Elsewhere

@@ -227,10 +227,11 @@ class Organization(ActingOrganization):
         """Anchor the ledger; a chain that does not take it now is asked again the next time."""
         try:
             made = ledger.anchor(self._paying())
-            outcome = "anchored already" if made is None else f"{made.size} records anchored"
         except ChainError as error:
-            outcome = f"{type(error).__name__}: {error}"
-        record.anchored(outcome)
+            size = ledger.ledger.history.size
+            record.anchored(f"{type(error).__name__}: {error}", failed_at=size)
+            return
+        record.anchored("anchored already" if made is None else f"{made.size} records anchored")
 
     def _paying(self) -> PublicChain:
         folder = organization_folder(self._settings.home_path, self.name)

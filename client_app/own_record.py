@@ -95,6 +95,24 @@ class OwnReply:
             ) from error
 
 
+def failed_anchor(folder: Path, anchored: int) -> str:
+    """Return why the last try to anchor failed, in a word that was kept; empty if none is owed.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<home>/organizations/<name>``.
+    anchored : int
+        Records that are anchored: a failure before that many was made good since.
+    """
+    tries = sorted(folder.glob("tasks/*/anchor.json"), key=lambda path: path.stat().st_mtime)
+    if not tries:
+        return ""
+    kept = read_json(tries[-1])
+    failed_at = kept.get("failed_at")
+    return kept["outcome"] if failed_at is not None and failed_at > anchored else ""
+
+
 class OwnRecord:
     """One organization's record of one task.
 
@@ -357,15 +375,17 @@ class OwnRecord:
         path = self._round(round_number)
         write_json(path, {**read_json(path), "submission": outcome})
 
-    def anchored(self, outcome: str) -> None:
+    def anchored(self, outcome: str, *, failed_at: int | None = None) -> None:
         """Keep what became of anchoring the private ledger, last.
 
         Parameters
         ----------
         outcome : str
             Records covered and block, or why it failed.
+        failed_at : int, optional
+            Where it failed: how many records the ledger had.
         """
-        write_json(self._task / "anchor.json", {"outcome": outcome})
+        write_json(self._task / "anchor.json", {"outcome": outcome, "failed_at": failed_at})
 
     def claimed(self, outcome: str) -> None:
         """Keep what became of claiming rewards, last.

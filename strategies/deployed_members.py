@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from blockchain.canonical import hash_json
-from blockchain.membership import Founder, Founding, majority
+from blockchain.membership import NO_ACCOUNT, Founder, Founding, majority
 from blockchain.merkle import organization_id
 from blockchain.public_chain import PublicChain
 from strategies.joined import Joined, JoinedOrganizations
@@ -27,6 +27,25 @@ def coordinator_folder(home: Path) -> Path:
 def joined_organizations(home: Path) -> JoinedOrganizations:
     """Return the coordinator's record of who joined."""
     return JoinedOrganizations(coordinator_folder(home) / "joined")
+
+
+def paying_keys(home: Path, chain: PublicChain) -> list[str]:
+    """Return the addresses from which the organizations that joined pay for transactions.
+
+    The keys that they sign with now, which may be others than those that they joined with.
+
+    Parameters
+    ----------
+    home : Path
+        The coordinator's.
+    chain : PublicChain
+        A connection that can read.
+    """
+    found = []
+    for one in joined_organizations(home):
+        registered = chain.members.key_of(organization_id(one.organization))
+        found.append(one.key if registered == NO_ACCOUNT else registered)
+    return found
 
 
 def founding(settings: RunSettings, coordinator: str) -> Founding:

@@ -104,8 +104,8 @@ def open_writing_chain(settings: RunSettings, *, patient: bool = False) -> Publi
         simulated_members.admit_missing(settings, chain)
     elif managed:
         # They pay for their own anchors and claims, and could not buy what they pay with.
-        for one in deployed_members.joined_organizations(settings.home_path):
-            fund_from_development_account(node, one.key, folder)
+        for address in deployed_members.paying_keys(settings.home_path, chain):
+            fund_from_development_account(node, address, folder)
     return chain
 
 

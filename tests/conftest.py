@@ -11,8 +11,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.flower_messages import flower_task
+from tests.one_thread import one_thread
 
-__all__ = ["flower_task"]
+__all__ = ["flower_task", "one_thread"]
 
 # An example's wall time says more of what else the machine does than of the code. The same code is
 # tried on the same examples; `--hypothesis-profile=explore` looks for others.

@@ -1,12 +1,10 @@
 """The benchmark's experiments, on the tiny model and the embedded data."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
@@ -33,16 +31,9 @@ from strategies.run_archive import write_json
 from strategies.run_parts import base_model_settings
 from tests.tiny_model import build_tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPES = {"base_model.model.q": LinearShape(60, 50), "base_model.model.v": LinearShape(40, 70)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """On matrices this small threads wait for one another longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from blockchain.keys import fund_from_development_account, open_account
 from blockchain.merkle import organization_id
 from client_app import key_rotation
 from client_app.key_rotation import NEXT, RotationError, pending, rotate
+from strategies.deployed_members import joined_organizations, paying_keys
+from strategies.joined import Joined
 from strategies.organization_key import key_folder, signing_account, signing_address
 from strategies.settings import RunSettings, SettingsError
 from tests.foedus_command import foedus
@@ -67,6 +69,15 @@ def test_a_rotation_replaces_the_key_on_the_chain_and_on_disk(rotated):
     rotation = rotated()
     assert rotation.old == account_of("west").address
     assert rotation.transaction is not None
+
+
+def test_what_the_coordinator_gives_on_the_managed_chain_is_given_to_the_key_of_now(
+    settings, travelling, rotated, tmp_path
+):
+    rotation = rotated()
+    for name, key in (("west", rotation.old), ("nobody", "0x" + "11" * 20)):
+        joined_organizations(tmp_path).write(Joined(name, key, "ssh-x", 1, "ab" * 32, "cd" * 65))
+    assert paying_keys(tmp_path, travelling.chain) == ["0x" + "11" * 20, rotation.new]
 
 
 def killed(*_, **__):

@@ -24,6 +24,7 @@ from client_app.ledger_opening import open_ledger
 from client_app.ledger_view import training_ids
 from client_app.own_data import load_own_data
 from client_app.own_ledger import record_digest
+from client_app.own_record import failed_anchor
 from client_app.request import CoordinatorError
 from llm.draw import draw
 from llm.records import Message, Record
@@ -177,6 +178,9 @@ def test_a_chain_that_takes_no_anchor_does_not_keep_an_organization_from_trainin
     said = json.loads((folder / "tasks" / coordinator.task.hex() / "anchor.json").read_text())
     assert "refused by the test" in said["outcome"]
     assert len(runs_of(ledger, coordinator)) == 1
+    # It is told until it is made good.
+    assert failed_anchor(folder, before.size) == said["outcome"]
+    assert failed_anchor(folder, ledger.history.size) == ""
 
 
 def sealed(coordinator, chain, *, lie=False):

@@ -1,14 +1,13 @@
 """Runs in which organizations choose how hard they train, on the tiny model."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.participation import model_policies
 from benchmarks.participation.model_policies import Constant, Learned, Mixed, Policy
@@ -20,6 +19,8 @@ from strategies.run_archive import read_json
 from strategies.settings import RunSettings
 from tests.organization_cases import write_reviews
 from tests.tiny_model import build_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("east", "north", "south", "west")
 LOW, HIGH = ACTIONS.index("low"), ACTIONS.index("high")
@@ -37,15 +38,6 @@ class Only(Constant):
 
     def told(self, organization: str, paid: int, *, counted: bool) -> None:
         self.heard.append((organization, paid, counted))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """On matrices this small threads wait for one another longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -217,10 +217,15 @@ def test_one_that_joins_late_is_admitted_by_the_members_and_takes_part(federatio
         made = coordinator.json("members", "execute", proposal, *approvals)
         assert made["organization"] == "west"
         assert {one["name"] for one in coordinator.json("members")["members"]} == {*NAMES, "west"}
+        # Whoever has another key since, and whoever is new, can pay for anchors all the same.
+        south = federation.organizations["south"]
+        south.json("keys", "rotate", "--org", "south")
         summary = federation.run("four")
         assert set(summary["organizations"]) == {*NAMES, "west"}
         assert coordinator.json("verify")
-        west.json("ledger", "verify", "--org", "west")
+        for machine in (south, west):
+            verified = machine.json("ledger", "verify", "--org", machine.name)
+            assert verified["anchored"]["records"] == verified["records"]
 
 
 @pytest.mark.long

@@ -1,14 +1,12 @@
 """The benchmark of unlearning, on the tiny model: what it makes, asks, keeps and concludes."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.results_file import ResultsFile, key_of
 from benchmarks.unlearning.__main__ import main
@@ -36,18 +34,11 @@ from unlearning.verification import Evidence, as_good_as_retrained
 from unlearning.verification import forget_quality_p_value as quality_of_evidence
 from unlearning.verification import priv_leak as leak_of_evidence
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ("east", "north", "south", "west")
 ROUNDS = 3
 RECORDS_A_ROUND = 12
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """On matrices this small threads wait for one another longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,47 @@ def _attacked(cells: Sequence[Cell], rule: str, what: str) -> str:
     return _shown(exact, lambda cell: cell.accuracy, ".3f", missing="")
 
 
+def _privacy(cells: Sequence[Cell]) -> list[Sheet]:
+    """Say what privacy costs, and what attacks still tell."""
+    ways = list(dict.fromkeys(cell.name.split("/")[1] for cell in cells))
+    rows = []
+    for way in ways:
+        labels, texts = (_named(cells, form, way) for form in ("label", "text"))
+        rows.append(
+            [
+                way,
+                _shown(labels, lambda cell: cell.accuracy, ".3f"),
+                _difference(labels, _named(cells, "label", "as usual"), lambda c: c.accuracy),
+                _shown(labels, _auc("loss"), ".3f"),
+                _shown(texts, lambda cell: cell.loss, ".3f"),
+                _shown(texts, _auc("loss"), ".3f"),
+                _shown(texts, _auc("reference"), ".3f"),
+            ]
+        )
+    header = [
+        "training",
+        "labels: accuracy",
+        "less as usual",
+        "labels: AUC, loss",
+        "texts: loss, nats a token",
+        "texts: AUC, loss",
+        "texts: AUC, reference",
+    ]
+    rows_told = sorted({cell.result["membership"]["loss"]["rows"] for cell in cells})
+    errors = [cell.result["membership"]["loss"]["standard_error"] for cell in cells]
+    note = (
+        "AUC: how well an attack tells the rows that were trained on from test rows, by their loss "
+        "(Yeom et al.) or by that less the untouched base's (Carlini et al.); 0.5 is chance, and a "
+        f"run's own standard error {min(errors):.3f} to {max(errors):.3f} with "
+        f"{' or '.join(f'{count:,}' for count in rows_told)} trained rows."
+    )
+    return [Sheet("Local differential privacy", header, rows, note)]
+
+
+def _auc(attack: str) -> Callable[[Cell], float]:
+    return lambda cell: float(cell.result["membership"][attack]["auc"])
+
+
 def _named(cells: Sequence[Cell], first: str, second: str) -> list[Cell]:
     return [cell for cell in cells if cell.name.startswith(f"{first}/{second}/")]
 
@@ -171,4 +212,5 @@ _TABLES: Final[dict[str, Callable[[Sequence[Cell]], list[Sheet]]]] = {
     "together": _together,
     "rules": _rules,
     "robustness": _robustness,
+    "privacy": _privacy,
 }

@@ -25,6 +25,7 @@ from client_app.cli.output import (
     fail,
     print_json,
     progress_console,
+    report,
     shown_time,
 )
 
@@ -210,6 +211,8 @@ def _show_ledger(
     from blockchain.errors import ChainError
     from blockchain.private.record_types import TYPES
     from client_app.ledger_view import overview, record_line
+    from client_app.own_record import failed_anchor
+    from strategies.home import organization_folder
 
     if record_type is not None and record_type not in TYPES:
         fail(f"--type {record_type!r:.80}: expected one of {', '.join(TYPES)}", 2)
@@ -251,6 +254,9 @@ def _show_ledger(
         console.print(
             f"{_stretch(figures.stretch)}; {_interval(settings.anchor_interval)}", highlight=False
         )
+        folder = organization_folder(settings.home_path, name)
+        if problem := failed_anchor(folder, figures.records - figures.stretch.records):
+            report(f"the last try to anchor failed: {problem}")
 
 
 def _stretch(stretch: "Stretch") -> str:

@@ -10,8 +10,6 @@ from strategies.run_accounts import COORDINATOR_KEY
 
 def funds(machine: Machine) -> Finding:
     """Ask the chain what the account has."""
-    if machine.managed:
-        return holds("not needed: on the managed chain accounts are given what they need")
     if machine.organization is None:
         own = account_address(machine.home / "chain" / "keys", COORDINATOR_KEY)
         pays = "opens and seals rounds"
@@ -20,6 +18,9 @@ def funds(machine: Machine) -> Finding:
         pays = "anchors the ledger and claims rewards"
     wei = machine.chain.balance(own)
     found = f"{own}, which {pays}, has {wei / 1e18:.6g} ether on chain {machine.settings.chain_id}"
+    if machine.managed:
+        # Of one that has just joined, or has another key since.
+        return holds(found) if wei else warns(found, "the next `foedus run` gives it some")
     if not wei:
         return fails(found, "send it some of that chain's currency")
     if wei < LOW_WEI:

@@ -2,9 +2,10 @@
 
 from blockchain.merkle import organization_id
 from blockchain.private.anchoring import check_anchor
-from client_app.doctor.check import Finding, fails, holds
+from client_app.doctor.check import Finding, fails, holds, warns
 from client_app.doctor.machine import Machine
-from strategies.home import ledger_folder
+from client_app.own_record import failed_anchor
+from strategies.home import ledger_folder, organization_folder
 
 
 def ledger(machine: Machine) -> Finding:
@@ -27,4 +28,9 @@ def anchored(machine: Machine) -> Finding:
             "`foedus ledger restore` it from a backup",
         )
     check_anchor(history, last)
+    if problem := failed_anchor(organization_folder(machine.home, machine.name), last.size):
+        return warns(
+            f"{last.size} of {history.size} records are anchored; the last try failed: {problem}",
+            "see `funds` and `chain`, then `foedus ledger anchor`",
+        )
     return holds(f"{last.size} records are anchored, and stand")

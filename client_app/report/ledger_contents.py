@@ -14,7 +14,7 @@ from blockchain.anchors import Anchor
 from blockchain.merkle import organization_id
 from blockchain.private.anchoring import check_anchor
 from blockchain.private.audit import audit
-from blockchain.private.errors import InvalidLedgerError, LedgerError
+from blockchain.private.errors import LedgerError
 from blockchain.private.ledger import Ledger
 from blockchain.private.record_types import ReceiptVerification, TrainingRun
 from blockchain.public_chain import PublicChain
@@ -156,10 +156,6 @@ def ledger_contents(
 def _problem(ledger: Ledger, account: LocalAccount, last: Anchor, progress: Progress) -> str:
     try:
         check_anchor(audit(ledger.folder, account, progress).history, last)
-    except InvalidLedgerError as error:
-        place = {"block": error.block, "record": error.record, "field": error.field}
-        where = ", ".join(f"{what} {value}" for what, value in place.items() if value is not None)
-        return f"{where}: {error.detail}"
     except LedgerError as error:
         return str(error)
     return ""
