@@ -387,9 +387,8 @@ def test_an_account_that_cannot_pay_on_a_chain_of_others_is_named(founded, membe
     path = node_path(member.home, "north")
     managed, url = path.read_text(), str(founded.node.settings.rpc_url)
     own = account_of("north").address
-    warns(
-        member, "funds", f"{own}, which anchors the ledger and claims rewards, has 0", "foedus run"
-    )
+    has = f"{own}, which anchors the ledger and claims rewards, has 0"
+    warns(member, "funds", has, "foedus run")
     path.write_text(managed.replace('chain-url = ""', f'chain-url = "{url}"'))
     fails(member, "funds", has, "send it")
     fund_from_development_account(founded.node.settings, own, founded.coordinator.home / "chain")
