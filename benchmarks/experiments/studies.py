@@ -1,6 +1,6 @@
 """What is compared: every study is a list of experiments, each with a name for people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from benchmarks.experiments.experiment import Attack, AttackKind, Experiment
@@ -8,53 +8,71 @@ from benchmarks.experiments.experiment import Attack, AttackKind, Experiment
 #: A name and the experiment of that name.
 Named = tuple[str, Experiment]
 
-_STATISTICS: Final = ("none", "norm-clip", "trimmed-mean", "multi-krum", "geometric-median")
+_OTHER_STATISTICS: Final = ("norm-clip", "trimmed-mean", "multi-krum", "geometric-median")
 _OTHER_RULES: Final = ("alternating", "fedit", "flora", "accumulators")
-_ATTACKS: Final[tuple[AttackKind, ...]] = (
-    "noise",
-    "loud-noise",
-    "flipped-labels",
-    "scaled",
-    "copied",
+
+#: What somebody sends, how many do, and whether the norm bound stands; of the default rule all of
+#: it, of the others what can tell them apart. Of all attacks the bound rejects the scaled alone:
+#: any other update is of the size of an honest one.
+_Attacks = Sequence[tuple[AttackKind, Sequence[int], Sequence[float]]]
+_BOUND: Final = (100.0,)
+_EITHER: Final = (100.0, 0.0)
+_NO_BOUND: Final = (0.0,)
+_ON_DEFAULT: Final[_Attacks] = (
+    ("noise", (1, 2), _BOUND),
+    ("loud-noise", (1, 2), _BOUND),
+    ("flipped-labels", (1, 2), _BOUND),
+    ("scaled", (1, 2), _EITHER),
+    ("copied", (1, 2), _BOUND),
+    ("absent", (1, 2), _BOUND),
 )
-#: What the bound on norms can see; any other update is of the size of an honest one.
-_BEYOND_THE_BOUND: Final = ("loud-noise", "scaled")
+_ON_STATISTICS: Final[_Attacks] = (
+    ("loud-noise", (2,), _BOUND),
+    ("flipped-labels", (1, 2), _BOUND),
+    ("scaled", (1, 2), _NO_BOUND),
+    ("copied", (2,), _BOUND),
+    ("absent", (1, 2), _BOUND),
+)
+_ON_RULES: Final[_Attacks] = (
+    ("loud-noise", (1,), _BOUND),
+    ("flipped-labels", (1,), _BOUND),
+    ("scaled", (1,), _EITHER),
+    ("copied", (1,), _BOUND),
+    ("absent", (1,), _BOUND),
+)
 
 
 def robustness(seed: int) -> Iterator[Named]:
-    """Compare rules among eight organizations, of which none, one or two are hostile.
-
-    With the norm bound, and without it where it rejects anything. Two are hostile under ``ffa``
-    alone, whose statistics are there for it.
-    """
+    """Compare rules among eight organizations, of which none, one or two are hostile."""
     size = {"seed": seed, "rounds": 2, "records_per_round": 64}
-    rules: list[tuple[str, dict[str, Any]]] = [
-        ("ffa" if robust == "none" else f"ffa, {robust}", {"robust": robust, "byzantine": 2})
-        for robust in _STATISTICS
+    rules: list[tuple[str, dict[str, Any], _Attacks]] = [
+        ("ffa", {"robust": "none", "byzantine": 2}, _ON_DEFAULT),
+        *(
+            (f"ffa, {robust}", {"robust": robust, "byzantine": 2}, _ON_STATISTICS)
+            for robust in _OTHER_STATISTICS
+        ),
+        *((rule, {"aggregation": rule}, _ON_RULES) for rule in _OTHER_RULES),
     ]
-    rules += [(rule, {"aggregation": rule}) for rule in _OTHER_RULES]
-    for rule, settings in rules:
-        for attack in _attacks(two=rule.startswith("ffa")):
-            bounds = (100.0, 0.0) if attack and attack.kind in _BEYOND_THE_BOUND else (100.0,)
+    for rule, settings, attacks in rules:
+        for attack, bound in _each(attacks):
+            what = f"{attack.kind} x{attack.hostile}" if attack else "nobody hostile"
+            yield (
+                f"{rule}/{what}{'' if bound else '/no bound'}/{seed}",
+                Experiment(
+                    world="halves",
+                    attack=attack,
+                    settings={**size, **settings, "norm_bound": bound},
+                    test_rows=100,
+                ),
+            )
+
+
+def _each(attacks: _Attacks) -> Iterator[tuple[Attack | None, float]]:
+    yield None, 100.0
+    for kind, numbers, bounds in attacks:
+        for hostile in numbers:
             for bound in bounds:
-                what = f"{attack.kind} x{attack.hostile}" if attack else "nobody hostile"
-                name = f"{rule}/{what}{'' if bound else '/no bound'}/{seed}"
-                yield (
-                    name,
-                    Experiment(
-                        world="halves",
-                        attack=attack,
-                        settings={**size, **settings, "norm_bound": bound},
-                        test_rows=100,
-                    ),
-                )
-
-
-def _attacks(*, two: bool) -> Iterator[Attack | None]:
-    yield None
-    for kind in (*_ATTACKS, "absent"):
-        for hostile in (1, 2) if two else (1,):
-            yield Attack(kind=kind, hostile=hostile)
+                yield Attack(kind=kind, hostile=hostile), bound
 
 
 def together(seed: int) -> Iterator[Named]:
