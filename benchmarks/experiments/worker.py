@@ -31,8 +31,8 @@ def measured(experiment: Experiment) -> dict[str, Any]:
     run = experiment.run(experiment.names)
     cache = cache_folder(run.home_path)
     done = carry_out(experiment, _base(base_model_settings(run), cache), cache, _BEFORE)
-    stated = provenance("", "torch")
-    stamp = {name: stated[name] for name in ("commit", "processor", "cores")}
+    stated = provenance("", "torch", "transformers", "bitsandbytes")
+    stamp = {name: stated[name] for name in ("commit", "processor", "cores", "versions")}
     return {**done, **stamp, "at": datetime.now(UTC).isoformat()}
 
 
