@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-
 from benchmarks.experiments.measured import Cell, cells_of
 from benchmarks.experiments.tables import tables_of
 from benchmarks.provenance import RESULTS
+from benchmarks.results_plots import PLOTS, STUDY_PLOTS
 from benchmarks.sheets import Sheet
 from blockchain.durable_file import write_durably
 from strategies.run_archive import read_json
@@ -53,15 +51,20 @@ def page(folder: Path) -> str:
     for name, section in _SECTIONS.items():
         path = folder / f"{name}.json"
         if path.exists():
-            parts.append(section(read_json(path)))
+            parts.append(section(name, read_json(path)))
     parts.append(_ELSEWHERE)
     return "\n".join(parts)
 
 
 def draw(folder: Path) -> None:
     """Draw the plots that the page shows, beside the files."""
-    if cells := _cells("together", folder):
-        draw_rounds(cells, folder / "together.png")
+    for study, draw_study in STUDY_PLOTS.items():
+        if cells := _cells(study, folder):
+            draw_study(cells, folder / f"{study}.png")
+    for name, draw_result in PLOTS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            draw_result(read_json(path), path.with_suffix(".png"))
 
 
 def _cells(study: str, folder: Path) -> list[Cell]:
@@ -76,8 +79,12 @@ def _study(study: str, question: str, cells: Sequence[Cell]) -> str:
         f"`python -m benchmarks.experiments run {study} --seed {' '.join(map(str, seeds))}`; "
         f"{len(cells)} runs. {_measured_on([cell.result for cell in cells])}\n"
     )
-    plot = "![Accuracy by rounds](results/together.png)\n" if study == "together" else ""
-    return "\n".join([head, plot, *(sheet.to_markdown() for sheet in tables_of(study, cells))])
+    sheets = (sheet.to_markdown() for sheet in tables_of(study, cells))
+    return "\n".join([head, _plot(study), *sheets])
+
+
+def _plot(name: str) -> str:
+    return f"![{name.replace('_', ' ').capitalize()}, drawn](results/{name}.png)\n"
 
 
 def _measured_on(results: Sequence[Mapping[str, Any]]) -> str:
@@ -86,36 +93,10 @@ def _measured_on(results: Sequence[Mapping[str, Any]]) -> str:
     return f"On {'; '.join(machines)}; commit {', '.join(commits)}."
 
 
-def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the mean accuracy of every way by round, one panel a world."""
-    worlds = list(dict.fromkeys(cell.name.split("/")[0] for cell in cells))
-    with mpl.rc_context({"font.size": 8}):
-        figure, axes = plt.subplots(
-            1, len(worlds), figsize=(3.0 * len(worlds), 2.8), sharey=True, squeeze=False
-        )
-        for panel, world in zip(axes[0], worlds, strict=True):
-            for way in ("alone", "federated", "fedit", "pooled"):
-                found = [cell for cell in cells if cell.name.startswith(f"{world}/{way}/")]
-                if not found:
-                    continue
-                rounds = range(len(found[0].result["rounds"]))
-                values = [[cell.result["rounds"][n]["accuracy"] for cell in found] for n in rounds]
-                panel.plot(
-                    rounds, [sum(v) / len(v) for v in values], marker="o", markersize=3, label=way
-                )
-            panel.set_title(world, fontsize=8)
-            panel.set_xlabel("rounds")
-        axes[0][0].set_ylabel("accuracy, mean of organizations")
-        axes[0][0].legend(fontsize=7)
-        figure.tight_layout()
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-        plt.close(figure)
-
-
 # What is measured by commands of its own
 
 
-def _chain(result: Mapping[str, Any]) -> str:
+def _chain(name: str, result: Mapping[str, Any]) -> str:
     rows = result["rows"]
     gas = Sheet(
         "Gas a call",
@@ -142,10 +123,10 @@ def _chain(result: Mapping[str, Any]) -> str:
         ],
         "Without training and without updates, which are 83 MiB for a 7B model at rank 16.",
     )
-    return _section("The chain as organizations grow", result, [gas, seconds])
+    return _section(name, "The chain as organizations grow", result, [gas, seconds])
 
 
-def _aggregation(result: Mapping[str, Any]) -> str:
+def _aggregation(name: str, result: Mapping[str, Any]) -> str:
     sheet = Sheet(
         "Aggregation at the shapes of a 7B model",
         ["rule", "CPU s", "MiB above inputs", "MiB of one update", "MiB of the adapter"],
@@ -162,10 +143,10 @@ def _aggregation(result: Mapping[str, Any]) -> str:
         f"{result['organizations']} organizations, rank {result['rank']}, {result['layers']} "
         "layers, one core.",
     )
-    return _section("Aggregation", result, [sheet])
+    return _section(name, "Aggregation", result, [sheet])
 
 
-def _growth(result: Mapping[str, Any]) -> str:
+def _growth(name: str, result: Mapping[str, Any]) -> str:
     rounds = result["rounds"]
     sheet = Sheet(
         "A run as organizations grow",
@@ -192,7 +173,7 @@ def _growth(result: Mapping[str, Any]) -> str:
         f"{rounds} rounds of {result['records_per_round']} records each, the real model, one after "
         "the other on this machine. Peak memory is that of all processes together.",
     )
-    return _section("Cost as organizations grow", result, [sheet], _GROWTH_BOUNDS)
+    return _section(name, "Cost as organizations grow", result, [sheet], _GROWTH_BOUNDS)
 
 
 _PARTS: Final = ("train", "attest", "chain")
@@ -206,7 +187,7 @@ and by the updates of one round, which the coordinator holds at once.
 """
 
 
-def _throughput(result: Mapping[str, Any]) -> str:
+def _throughput(name: str, result: Mapping[str, Any]) -> str:
     ceiling = result["products"]["tokens_per_second_if_products_were_all"]
     sheet = Sheet(
         "The local loop beside transformers' Trainer",
@@ -225,7 +206,7 @@ def _throughput(result: Mapping[str, Any]) -> str:
         f"ceiling, {ceiling:,.0f} tokens/s, is what the frozen layers' products alone would allow "
         "on the same machine. Ratios are taken within a turn.",
     )
-    return _section("Throughput", result, [sheet])
+    return _section(name, "Throughput", result, [sheet])
 
 
 _LOOPS: Final = {
@@ -238,14 +219,14 @@ _LOOPS: Final = {
 
 
 def _section(
-    title: str, result: Mapping[str, Any], sheets: Sequence[Sheet], bounds: str = ""
+    name: str, title: str, result: Mapping[str, Any], sheets: Sequence[Sheet], bounds: str = ""
 ) -> str:
     head = f"## {title}\n\n`{result['command']}`. {_measured_on([result])}\n"
-    parts = [head, *(sheet.to_markdown() for sheet in sheets)]
+    parts = [head, _plot(name), *(sheet.to_markdown() for sheet in sheets)]
     return "\n".join([*parts, bounds] if bounds else parts)
 
 
-_SECTIONS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
+_SECTIONS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "chain_scale": _chain,
     "growth": _growth,
     "aggregation": _aggregation,

@@ -20,6 +20,7 @@ from benchmarks.experiments.tables import tables_of
 from benchmarks.provenance import RESULTS
 from benchmarks.results_file import ResultsFile, key_of
 from benchmarks.results_page import PAGE, draw, page
+from benchmarks.results_plots import PLOTS
 from benchmarks.sheets import MISSING
 from client_app.own_data import load_own_data
 from llm.base_model import load_base_model
@@ -396,12 +397,20 @@ def synthetic(study: str, seeds: tuple[int, ...], accuracy: Any) -> dict[str, An
             value = accuracy(name, seed)
             round_ = {
                 "accuracy": value,
-                "loss": None if value == 0 else 1.0,
+                "loss": None if value == 0 else value,
                 "upload_bytes": 1 << 20,
                 "tests": {"cinema": {"accuracy": value, "loss": 1.0, "rows": 5}},
             }
             rounds = experiment.run(experiment.names).rounds
-            result = {"rounds": [{**round_, "round": n} for n in range(rounds + 1)]}
+            result: dict[str, Any] = {
+                "rounds": [{**round_, "round": n} for n in range(rounds + 1)],
+                "processor": "a processor",
+                "cores": 2,
+                "commit": "ab" * 20,
+            }
+            if experiment.membership:
+                told = {"auc": 0.5, "standard_error": 0.02, "rows": 8}
+                result["membership"] = {"loss": told, "reference": told}
             found["settings"][experiment.digest] = experiment.inputs
             found["cells"][key_of(name, experiment.digest)] = {
                 "name": name,
@@ -444,23 +453,34 @@ def test_what_other_settings_gave_is_not_shown() -> None:
     assert MISSING in "".join(sheet.to_markdown() for sheet in tables_of("rules", cells))
 
 
+@pytest.mark.parametrize("study", list(STUDIES))
 def test_the_page_of_results_is_made_of_the_files_and_shows_what_is_there_alone(
-    tmp_path: Path,
+    tmp_path: Path, study: str
 ) -> None:
     assert "##" in page(tmp_path)
-    stamp = {"processor": "a processor", "cores": 2, "commit": "ab" * 20}
-    results = synthetic("together", (42, 43), lambda *_: 0.625)
-    for cell in results["cells"].values():
-        cell.update(stamp)
-    write_json(tmp_path / "together.json", results)
+    write_json(tmp_path / f"{study}.json", synthetic(study, (42, 43), lambda *_: 0.625))
     shown = page(tmp_path)
-    assert "## Together" in shown
+    assert [line for line in shown.splitlines() if line.startswith("## ")] == [
+        f"## {study.capitalize()}",
+        "## Elsewhere",
+    ]
     assert "0.625 ± 0.000" in shown
     assert "a processor, 2 cores" in shown
-    assert "## Robustness" not in shown
     assert page(tmp_path) == shown
     draw(tmp_path)
-    assert (tmp_path / "together.png").stat().st_size > 10_000
+    assert (tmp_path / f"{study}.png").stat().st_size > 10_000
+    assert f"results/{study}.png" in shown
+
+
+def test_whatever_else_was_measured_is_drawn_as_well(tmp_path: Path) -> None:
+    measured = [name for name in PLOTS if (RESULTS / f"{name}.json").exists()]
+    assert measured
+    for name in measured:
+        (tmp_path / f"{name}.json").write_bytes((RESULTS / f"{name}.json").read_bytes())
+    draw(tmp_path)
+    for name in measured:
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+        assert f"results/{name}.png" in page(tmp_path)
 
 
 def test_the_page_in_the_repository_is_the_one_that_its_files_make() -> None:
