@@ -37,7 +37,7 @@ demo: $(STAMPS)/contracts
 test: $(STAMPS)/contracts
 	@$(BIN)/python -m blockchain.toolchain hardhat test solidity
 	@$(BIN)/python -m blockchain.artifacts --check
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 40
 
 lint: $(STAMPS)/packages
 	@$(BIN)/ruff format --check $(SOURCES)

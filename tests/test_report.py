@@ -269,6 +269,7 @@ def test_what_others_write_is_shown_as_text_wherever_it_stands() -> None:
     assert "{{ 7 * 7 }}" in elements.text
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1))
 def test_whatever_a_name_holds_a_plot_is_well_formed(text: str) -> None:
     drawn = lines({text: [(0.0, 1.0)]}, title=text, x_label="rounds", y_label=text)
