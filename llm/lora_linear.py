@@ -42,6 +42,9 @@ class AdaptedLinear:
     def put(self, a: Tensor, b: Tensor) -> None:
         """Set the low-rank path.
 
+        A factor may come in a copy for each row of the batch, all of the same values: shape
+        (rows, ...). What is computed is the same, and each row's gradient goes to its own copy.
+
         Parameters
         ----------
         a : Tensor, shape (rank, in_features)
@@ -123,9 +126,8 @@ class StackedLinear:
             layer.empty_factors() if pair is None else pair
             for layer, pair in zip(self._layers, pairs, strict=True)
         ]
-        a = torch.cat([a for a, _ in both])
-        b: Tensor = torch.block_diag(*(b for _, b in both))  # type: ignore[no-untyped-call]
-        return a, b
+        a = torch.cat(_alike([a for a, _ in both]), dim=-2)
+        return a, _block_diagonal(_alike([b for _, b in both]))
 
     def weight(self) -> Tensor:
         """Return the stacked frozen weight, shape (sum of out_features, in_features)."""
@@ -138,6 +140,27 @@ class StackedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """Apply all layers to activations of shape (tokens, in_features)."""
         return _linear(x, self, self.factors())
+
+
+def _alike(factors: list[Tensor]) -> list[Tensor]:
+    """Return factors of which all have a copy for each row, if one has."""
+    rows = next((factor.shape[0] for factor in factors if factor.dim() == 3), None)
+    if rows is None:
+        return factors
+    return [f if f.dim() == 3 else f.expand(rows, *f.shape) for f in factors]
+
+
+def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
+    if blocks[0].dim() == 2:
+        joined: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        return joined
+    height, width = (sum(block.shape[side] for block in blocks) for side in (1, 2))
+    joined = blocks[0].new_zeros(blocks[0].shape[0], height, width)
+    down = right = 0
+    for block in blocks:
+        joined[:, down : down + block.shape[1], right : right + block.shape[2]] = block
+        down, right = down + block.shape[1], right + block.shape[2]
+    return joined
 
 
 @contextmanager
@@ -179,13 +202,16 @@ class _LoraLinear(torch.autograd.Function):
     """``y = x W^T + (x A^T) B^T``, with the scale inside B.
 
     Backward, for the gradient g of y: ``dx = g W + (g B) A``, ``dA = (g B)^T x``,
-    ``dB = g^T (x A^T)``; each only where asked for.
+    ``dB = g^T (x A^T)``; each only where asked for. Of a factor with a copy for each row, each
+    copy gets the products of that row alone.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, a: Tensor, b: Tensor, layer: AdaptedLinear | StackedLinear
     ) -> Tensor:
+        ctx.rows_of_a, ctx.rows_of_b = (None if f.dim() == 2 else f.shape[0] for f in (a, b))
+        a, b = (f if f.dim() == 2 else f[0] for f in (a, b))
         down = x @ a.T
         y = x @ layer.weight().T
         y.addmm_(down, b.T)
@@ -208,6 +234,14 @@ class _LoraLinear(torch.autograd.Function):
         needs_x, needs_a, needs_b, _ = ctx.needs_input_grad
         up = g @ b if needs_x or needs_a else None
         dx = (g @ ctx.layer.weight()).addmm_(up, a) if needs_x else None
-        da = up.T @ x if needs_a and up is not None else None
-        db = g.T @ down if needs_b else None
+        da = _products(up, x, ctx.rows_of_a) if needs_a and up is not None else None
+        db = _products(g, down, ctx.rows_of_b) if needs_b else None
         return dx, da, db, None
+
+
+def _products(left: Tensor, right: Tensor, rows: int | None) -> Tensor:
+    """Return ``left^T right``, summed over all tokens, or over each row's alone."""
+    if rows is None:
+        return left.T @ right
+    left, right = (x.view(rows, -1, x.shape[-1]) for x in (left, right))
+    return torch.bmm(left.transpose(1, 2), right)

@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from llm.keyed_hash import keyed_hash
 from llm.privacy_settings import PrivacySettings
 from llm.tokenization import EncodedRecord
-from llm.trained_factors import TrainedFactors
+from llm.trained_factors import TrainedFactors, euclidean_norm
 
 _BATCHES: Final = "foedus/private-batches/v1"
 #: Values of noise made at once: 8 bytes each.
@@ -102,27 +102,35 @@ class ClippedSum:
         self._factors, self._privacy = factors, privacy
         self._sums = [torch.zeros_like(flat) for flat in factors.parameters]
         self._norms: list[float] = []
-        # What stands there of a step before is no record's.
-        for flat in factors.parameters:
-            flat.grad = None
 
     @property
     def mean_norm(self) -> float:
         """Mean norm of the records' gradients before they were shortened; 0 without any."""
         return math.fsum(self._norms) / len(self._norms) if self._norms else 0.0
 
-    def take(self) -> None:
-        """Add the gradients as they are now, of one record, and set them to nothing."""
-        norm = self._factors.gradient_norm()
-        if not math.isfinite(norm):
-            # One record would decide whether there is an update at all.
-            raise FloatingPointError(f"gradient norm {norm}")
-        self._norms.append(norm)
-        share = 1.0 if norm <= self._privacy.clip else self._privacy.clip / norm
-        for total, flat in zip(self._sums, self._factors.parameters, strict=True):
-            if flat.grad is not None:
-                total.add_(flat.grad, alpha=share)
-                flat.grad = None
+    def take(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Add records' gradients, each shortened.
+
+        Parameters
+        ----------
+        gradients : sequence of Tensor, shape (records, values)
+            For each flat vector, each record's own.
+
+        Raises
+        ------
+        FloatingPointError
+            If one is not finite.
+        """
+        for record in range(len(gradients[0])):
+            own = [gradient[record] for gradient in gradients]
+            norm = euclidean_norm(own)
+            if not math.isfinite(norm):
+                # One record would decide whether there is an update at all.
+                raise FloatingPointError(f"gradient norm {norm}")
+            self._norms.append(norm)
+            share = 1.0 if norm <= self._privacy.clip else self._privacy.clip / norm
+            for total, gradient in zip(self._sums, own, strict=True):
+                total.add_(gradient, alpha=share)
 
     def put(self, noise: Noise, step: int, batch_size: int) -> None:
         """Make the noised mean the gradients that the next step is taken by.

@@ -121,17 +121,38 @@ class TrainedFactors:
             for name, a, b in zip(self._start, a_parts, b_parts, strict=True)
         }
 
-    def gradient_norm(self) -> float:
-        """Return the Euclidean norm of all gradients, the same on any number of threads.
+    def assemble_by_row(self, rows: int) -> "RowFactors":
+        """Return the factors with a copy of what is trained for each row of a batch.
 
-        Summed by NumPy in float64: torch cuts a long sum into one piece a thread.
+        Parameters
+        ----------
+        rows : int
+            Rows of the batch.
         """
-        total = 0.0
-        for flat in self.parameters:
-            if flat.grad is not None:
-                gradient = flat.grad.detach().to("cpu", torch.float64).numpy()
-                total += float(np.add.reduce(np.square(gradient)))
-        return math.sqrt(total)
+        copies: list[list[Tensor]] = [[], []]
+        whole = {}
+        for name, factors in self.assemble().items():
+            joined = []
+            for axis, (factor, trained) in enumerate(
+                zip(factors, (self._part.train_a, self._part.train_b), strict=True)
+            ):
+                if not trained:
+                    joined.append(factor.detach())
+                    continue
+                rank, whole_rank = self._part.rank, factor.shape[axis]
+                own = factor.detach().narrow(axis, 0, rank)
+                rest = factor.detach().narrow(axis, rank, whole_rank - rank)
+                copy = own.expand(rows, *own.shape).requires_grad_()
+                copies[axis].append(copy)
+                frozen = rest.expand(rows, *rest.shape)
+                joined.append(_joined(copy, frozen, axis - 2))
+            whole[name] = (joined[0], joined[1])
+        scales = (1.0, self._scale)
+        return RowFactors(whole, [pair for pair in zip(copies, scales, strict=True) if pair[0]])
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of all gradients, the same on any number of threads."""
+        return euclidean_norm([flat.grad for flat in self.parameters if flat.grad is not None])
 
     def gradients(self) -> Arrays:
         """Return the accumulated gradients of the trained factors' leading rows and columns.
@@ -196,6 +217,45 @@ class TrainedFactors:
             values[end - array.size : end].reshape(array.shape).copy()
             for array, end in zip(start, ends, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class RowFactors:
+    """Factors of which each row of a batch has a copy: so each row's gradient is known by itself.
+
+    Parameters
+    ----------
+    factors : dict of str to (Tensor, Tensor)
+        As :meth:`TrainedFactors.assemble` gives them; those trained have shape (rows, ...).
+    copies : sequence of (sequence of Tensor, float)
+        What gets gradients, for each flat vector in its order, and the scale inside it.
+    """
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    copies: Sequence[tuple[Sequence[Tensor], float]]
+
+    def gradients(self) -> list[Tensor]:
+        """Return each row's gradient of every flat vector, shape (rows, values), float32."""
+        return [
+            torch.cat([_gradient(copy).flatten(1) for copy in copies], dim=1).float().mul_(scale)
+            for copies, scale in self.copies
+        ]
+
+
+def euclidean_norm(parts: Sequence[Tensor]) -> float:
+    """Return the norm of tensors taken together, the same on any number of threads.
+
+    Summed by NumPy in float64: torch cuts a long sum into one piece a thread.
+    """
+    total = 0.0
+    for part in parts:
+        values = part.detach().to("cpu", torch.float64).numpy()
+        total += float(np.add.reduce(np.square(values)))
+    return math.sqrt(total)
+
+
+def _gradient(copy: Tensor) -> Tensor:
+    return torch.zeros_like(copy) if copy.grad is None else copy.grad
 
 
 def _flat(arrays: Sequence[np.ndarray], trained: bool, device: torch.device) -> nn.Parameter | None:

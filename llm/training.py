@@ -23,7 +23,7 @@ from llm.tokenization import (
     padding_token,
     within_tokens,
 )
-from llm.trained_factors import TrainedFactors, TrainedPart
+from llm.trained_factors import RowFactors, TrainedFactors, TrainedPart
 from llm.training_settings import TrainingSettings
 from llm.training_steps import (
     TrainingError,
@@ -234,6 +234,12 @@ class _Worn:
         """Have the model wear the factors as they are now; gradients flow to the trained ones."""
         self.model.put(_beside(self.frozen, self.factors.assemble()))
 
+    def put_by_row(self, rows: int) -> RowFactors:
+        """Have it wear a copy of the trained factors for each row of a batch; return them."""
+        copies = self.factors.assemble_by_row(rows)
+        self.model.put(_beside(self.frozen, copies.factors))
+        return copies
+
 
 def _accumulate(
     worn: _Worn,
@@ -273,21 +279,25 @@ def _accumulate_private(
     if settings.privacy is None or noise is None:
         raise TrainingError("privacy without noise: expected both")
     summed = ClippedSum(worn.factors, settings.privacy)
-    losses, real = [], 0
-    for record in batch:
-        row = completion_row(record.prompt, record.completion)
-        alone = collate([row], padding=padding_token(base.tokenizer), device=base.device)
-        worn.put()
-        loss = worn.model.loss(alone) / len(row.targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+    rows = [completion_row(record.prompt, record.completion) for record in batch]
+    rows.sort(key=lambda row: len(row.tokens))
+    loss, real = 0.0, 0
+    for piece in within_tokens(
+        rows, max_rows=settings.micro_batch_size, max_tokens=settings.micro_batch_tokens
+    ):
+        micro_batch = collate(piece, padding=padding_token(base.tokenizer), device=base.device)
+        copies = worn.put_by_row(len(piece))
+        counts = torch.tensor([len(row.targets) for row in piece], device=base.device)
+        losses = worn.model.row_losses(micro_batch) / counts
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         try:
-            summed.take()
+            summed.take(copies.gradients())
         except FloatingPointError as error:
             raise TrainingError(f"step {step}: {error}, expected a finite number") from error
-        losses.append(float(loss.detach()))
-        real += alone.real_tokens
+        loss += float(losses.detach().sum())
+        real += micro_batch.real_tokens
     summed.put(noise, step - 1, settings.batch_size)
-    return (sum(losses) / len(losses) if losses else 0.0), real
+    return (loss / len(rows) if rows else 0.0), real
 
 
 def _beside(
@@ -298,8 +308,12 @@ def _beside(
     joined = dict(frozen)
     for name, (a, b) in trained.items():
         if name in frozen:
-            frozen_a, frozen_b = frozen[name]
-            joined[name] = (torch.cat([frozen_a, a]), torch.cat([frozen_b, b], dim=1))
+            # Of trained ones there may be a copy for each row.
+            frozen_a, frozen_b = (
+                there if new.dim() == 2 else there.expand(len(new), *there.shape)
+                for there, new in zip(frozen[name], (a, b), strict=True)
+            )
+            joined[name] = (torch.cat([frozen_a, a], dim=-2), torch.cat([frozen_b, b], dim=-1))
         else:
             joined[name] = (a, b)
     return joined

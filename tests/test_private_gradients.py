@@ -17,7 +17,7 @@ from scipy.stats import kstest, norm
 
 from client_app.request import Request
 from client_app.round_noise import NoiseKeyError, round_noise
-from llm.adapted_model import adapted
+from llm.adapted_model import AdaptedModel, adapted
 from llm.base_model import BaseModel, load_base_model
 from llm.model_source import BaseModelSettings
 from llm.privacy_settings import PrivacySettings
@@ -127,10 +127,7 @@ def test_noise_is_normal_and_the_same_for_the_same_key_and_step_alone() -> None:
 def test_no_record_adds_more_than_the_bound(norms: list[float], clip: float) -> None:
     factors = _Factors(len(norms))
     summed = ClippedSum(factors, PrivacySettings(clip=clip, noise_multiplier=SILENT))
-    for place, size in enumerate(norms):
-        factors.flat.grad = torch.zeros(len(norms))
-        factors.flat.grad[place] = size
-        summed.take()
+    summed.take([torch.diag(torch.tensor(norms))])
     summed.put(NOISE, 0, batch_size=1)
     expected = [min(size, clip) for size in norms]
     assert factors.flat.grad.tolist() == pytest.approx(expected, rel=1e-5)
@@ -140,8 +137,7 @@ def test_no_record_adds_more_than_the_bound(norms: list[float], clip: float) -> 
 def test_the_sum_is_divided_by_the_batch_size_of_the_terms_however_many_there_were() -> None:
     factors = _Factors(2)
     summed = ClippedSum(factors, PrivacySettings(clip=1.0, noise_multiplier=SILENT))
-    factors.flat.grad = torch.tensor([0.5, 0.0])
-    summed.take()
+    summed.take([torch.tensor([[0.5, 0.0]])])
     summed.put(NOISE, 0, batch_size=8)
     assert factors.flat.grad.tolist() == pytest.approx([0.0625, 0.0])
     empty = ClippedSum(factors, PrivacySettings(clip=2.0, noise_multiplier=3.0))
@@ -159,6 +155,58 @@ class _Factors(TrainedFactors):
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.flat]
+
+
+# Each record's own gradient
+
+
+def by_row(
+    base: BaseModel, model: AdaptedModel, factors: TrainedFactors, batch: Sequence[EncodedRecord]
+) -> list[torch.Tensor]:
+    rows = [completion_row(record.prompt, record.completion) for record in batch]
+    copies = factors.assemble_by_row(len(rows))
+    model.put(copies.factors)
+    together = collate(rows, padding=padding_token(base.tokenizer), device=base.device)
+    model.loss(together).backward()  # type: ignore[no-untyped-call]
+    return copies.gradients()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [TrainedPart(False, True, 4), TrainedPart(True, True, 4), TrainedPart(True, True, 2)],
+    ids=["B", "A and B", "a part of the rank"],
+)
+def test_records_side_by_side_have_the_gradients_that_each_has_by_itself(
+    base: BaseModel, part: TrainedPart
+) -> None:
+    start = start_adapter(base)
+    factors = TrainedFactors(start, part, base.compute_dtype, base.device)
+    # Of an adapter with B at nothing, A would get none.
+    with torch.no_grad():
+        for flat in factors.parameters:
+            flat.add_(torch.linspace(-0.1, 0.1, flat.numel()))
+    # Rows of other lengths: the shorter ones are padded.
+    whole = encode(
+        [Record(f"r{n}", "Review: " + "dull " * n, " positive") for n in range(5)],
+        base.tokenizer,
+        max_tokens=64,
+    )
+    with adapted(base, start) as model:
+        found = by_row(base, model, factors, whole)
+        assert [len(one) for one in found] == [5] * len(factors.parameters)
+        for place, record in enumerate(whole):
+            for flat in factors.parameters:
+                flat.grad = None
+            model.put(factors.assemble())
+            row = completion_row(record.prompt, record.completion)
+            alone = collate([row], padding=padding_token(base.tokenizer), device=base.device)
+            model.loss(alone).backward()  # type: ignore[no-untyped-call]
+            for flat, gradients in zip(factors.parameters, found, strict=True):
+                assert flat.grad is not None
+                # In float32, whose products are cut otherwise where more rows are in one.
+                missed = float((gradients[place] - flat.grad).norm())
+                assert missed <= 1e-5 * float(flat.grad.norm())
+                assert missed < float(flat.grad.norm())
 
 
 # Training
@@ -203,14 +251,8 @@ def test_a_record_changes_a_steps_gradient_by_no_more_than_the_sensitivity(
             whole = encode(rows, base.tokenizer, max_tokens=64)
             for step, batch in enumerate(private_batches(whole, batch_size=2, seed=1, epoch=0)):
                 summed = ClippedSum(factors, privacy)
-                for record in batch:
-                    row = completion_row(record.prompt, record.completion)
-                    model.put(factors.assemble())
-                    batch_of_one = collate(
-                        [row], padding=padding_token(base.tokenizer), device=base.device
-                    )
-                    model.loss(batch_of_one).backward()  # type: ignore[no-untyped-call]
-                    summed.take()
+                if batch:
+                    summed.take(by_row(base, model, factors, batch))
                 summed.put(NOISE, step, batch_size=1)
                 found += [flat.grad for flat in factors.parameters if flat.grad is not None]
         return found
@@ -222,6 +264,17 @@ def test_a_record_changes_a_steps_gradient_by_no_more_than_the_sensitivity(
         changes = [a - b for a, b in zip(sums(rows), sums(swapped), strict=True)]
         together = math.sqrt(sum(float(c.double().square().sum()) for c in changes))
         assert 0 < together <= 2 * privacy.clip * (1 + 1e-5)
+
+
+def test_how_many_records_are_computed_side_by_side_changes_no_more_than_rounding(
+    base: BaseModel,
+) -> None:
+    privacy = PrivacySettings(clip=0.5, noise_multiplier=1.0)
+    few, many = (
+        trained(base, records(8), privacy, batch_size=8, micro_batch_size=size) for size in (1, 8)
+    )
+    assert few.gradient_norms == pytest.approx(many.gradient_norms, rel=1e-5)
+    assert few.losses == pytest.approx(many.losses, rel=1e-5)
 
 
 def test_privacy_without_noise_trains_nothing(base: BaseModel) -> None:
