@@ -4,7 +4,7 @@
 
 What was done is noted in the cache under a hash of its inputs: the command, and the sources of the
 benchmark. A command that keeps its own cells (experiments, unlearning) is called in any case, and
-does what is missing. About five hours of two cores in all.
+does what is missing.
 """
 
 import argparse

@@ -173,18 +173,10 @@ def _growth(name: str, result: Mapping[str, Any]) -> str:
         f"{rounds} rounds of {result['records_per_round']} records each, the real model, one after "
         "the other on this machine. Peak memory is that of all processes together.",
     )
-    return _section(name, "Cost as organizations grow", result, [sheet], _GROWTH_BOUNDS)
+    return _section(name, "Cost as organizations grow", result, [sheet])
 
 
 _PARTS: Final = ("train", "attest", "chain")
-_GROWTH_BOUNDS: Final = """Training is bound by the processor, and grows with the number of
-organizations here because one machine trains for all; on machines of their own they train side by
-side. Attesting is bound by the forward passes over the public validation set, one for each
-organization's absence: it grows with their number at every attestor. Aggregation is bound by memory
-bandwidth, one pass over all updates. The chain is bound by its calls: each organization's anchor is
-one, the seal is one for all. Memory is bound by the base model's copies, one a process that trains,
-and by the updates of one round, which the coordinator holds at once.
-"""
 
 
 def _throughput(name: str, result: Mapping[str, Any]) -> str:
@@ -218,12 +210,9 @@ _LOOPS: Final = {
 }
 
 
-def _section(
-    name: str, title: str, result: Mapping[str, Any], sheets: Sequence[Sheet], bounds: str = ""
-) -> str:
+def _section(name: str, title: str, result: Mapping[str, Any], sheets: Sequence[Sheet]) -> str:
     head = f"## {title}\n\n`{result['command']}`. {_measured_on([result])}\n"
-    parts = [head, _plot(name), *(sheet.to_markdown() for sheet in sheets)]
-    return "\n".join([*parts, bounds] if bounds else parts)
+    return "\n".join([head, _plot(name), *(sheet.to_markdown() for sheet in sheets)])
 
 
 _SECTIONS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {

@@ -96,14 +96,14 @@ class OwnReply:
 
 
 def failed_anchor(folder: Path, anchored: int) -> str:
-    """Return why the last try to anchor failed, in a word that was kept; empty if none is owed.
+    """Return why a run's last try to anchor failed; empty if it did not, or was made good since.
 
     Parameters
     ----------
     folder : Path
         ``<home>/organizations/<name>``.
     anchored : int
-        Records that are anchored: a failure before that many was made good since.
+        Records that are anchored now.
     """
     tries = sorted(folder.glob("tasks/*/anchor.json"), key=lambda path: path.stat().st_mtime)
     if not tries:

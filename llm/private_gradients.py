@@ -101,12 +101,6 @@ class ClippedSum:
     def __init__(self, factors: TrainedFactors, privacy: PrivacySettings) -> None:
         self._factors, self._privacy = factors, privacy
         self._sums = [torch.zeros_like(flat) for flat in factors.parameters]
-        self._norms: list[float] = []
-
-    @property
-    def mean_norm(self) -> float:
-        """Mean norm of the records' gradients before they were shortened; 0 without any."""
-        return math.fsum(self._norms) / len(self._norms) if self._norms else 0.0
 
     def take(self, gradients: Sequence[torch.Tensor]) -> None:
         """Add records' gradients, each shortened.
@@ -127,7 +121,6 @@ class ClippedSum:
             if not math.isfinite(norm):
                 # One record would decide whether there is an update at all.
                 raise FloatingPointError(f"gradient norm {norm}")
-            self._norms.append(norm)
             share = 1.0 if norm <= self._privacy.clip else self._privacy.clip / norm
             for total, gradient in zip(self._sums, own, strict=True):
                 total.add_(gradient, alpha=share)

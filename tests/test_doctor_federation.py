@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from blockchain.deployment import deploy, read_deployment, write_deployment
 from blockchain.keys import fund_from_development_account
+from blockchain.merkle import organization_id
+from blockchain.private.founding import found as found_ledger
 from client_app.deployment.certificates import SERVER_DAYS, issue_server, make_authority
 from client_app.deployment.coordinator import certificates, configuration_path
 from client_app.deployment.node import node_key_folder, node_path
@@ -25,6 +27,7 @@ from client_app.request import CoordinatorError
 from server_app.serve_gateway import federation
 from strategies.deployed_members import founding, joined_organizations
 from strategies.federation_word import FederationWord, FederationWordError
+from strategies.home import ledger_folder, organization_folder
 from strategies.joined import Joined
 from strategies.node_key import make_node_key, public_key_of
 from strategies.organization_key import SIGNING, key_folder
@@ -395,3 +398,15 @@ def test_an_account_that_cannot_pay_on_a_chain_of_others_is_named(founded, membe
     holds(member, "funds", "has 100 ether")
     path.write_text(managed)
     holds(member, "funds", "has 100 ether")
+
+
+@pytest.mark.real
+def test_an_anchor_that_failed_is_told_with_what_to_look_at(member):
+    found_ledger(ledger_folder(member.home, "north"), organization_id("north"), account_of("north"))
+    kept = organization_folder(member.home, "north") / "tasks" / "ab" / "anchor.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"outcome": "no money", "failed_at": 1}))
+    said = "0 of 1 records are anchored; the last try failed: no money"
+    warns(member, "anchored", said, "`funds`", "`foedus ledger anchor`")
+    kept.write_text(json.dumps({"outcome": "1 records anchored", "failed_at": None}))
+    holds(member, "anchored", "0 records are anchored, and stand")

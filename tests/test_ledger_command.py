@@ -87,6 +87,17 @@ def test_show_gives_figures_the_last_records_and_what_no_anchor_covers(foedus, h
     assert "lacking endorsements: 3" in out
 
 
+def test_show_tells_of_an_anchor_that_failed_until_it_is_made_good(foedus, home):
+    kept = organization_folder(home, "east") / "tasks" / "ab" / "anchor.json"
+    kept.parent.mkdir(parents=True)
+    for failed_at, told in ((3, "no money"), (0, None), (None, None)):
+        kept.write_text(json.dumps({"outcome": "no money", "failed_at": failed_at}))
+        assert shown(foedus, "show")["anchor_failure"] == told
+        status, _, err = foedus("ledger", "show")
+        assert status == 0
+        assert ("the last try to anchor failed: no money" in err) is (told is not None)
+
+
 def test_show_names_records_of_the_training_set_those_trained_on_first(foedus, home):
     positions = {name: position for position, name in enumerate(sorted(IDS))}
     trained = [name for name in sorted(IDS) if positions[name] in (2, 5)]

@@ -131,7 +131,6 @@ def test_no_record_adds_more_than_the_bound(norms: list[float], clip: float) -> 
     summed.put(NOISE, 0, batch_size=1)
     expected = [min(size, clip) for size in norms]
     assert factors.flat.grad.tolist() == pytest.approx(expected, rel=1e-5)
-    assert summed.mean_norm == pytest.approx(np.mean(norms))
 
 
 def test_the_sum_is_divided_by_the_batch_size_of_the_terms_however_many_there_were() -> None:
@@ -205,8 +204,8 @@ def test_records_side_by_side_have_the_gradients_that_each_has_by_itself(
                 assert flat.grad is not None
                 # In float32, whose products are cut otherwise where more rows are in one.
                 missed = float((gradients[place] - flat.grad).norm())
+                assert float(flat.grad.norm()) > 0
                 assert missed <= 1e-5 * float(flat.grad.norm())
-                assert missed < float(flat.grad.norm())
 
 
 # Training
@@ -223,6 +222,27 @@ def test_with_wide_bounds_and_no_noise_to_speak_of_private_training_is_a_mean_ov
     assert private.losses[0] == pytest.approx(plain.losses[0], rel=1e-5)
     assert private.gradient_norms[0] == pytest.approx(plain.gradient_norms[0], rel=1e-4)
     assert private.tokens == plain.tokens
+
+
+def test_a_pair_on_top_of_what_was_received_is_trained_privately_as_well(base: BaseModel) -> None:
+    """With wide bounds and no noise to speak of as without privacy: a rule that stacks needs it."""
+    rows, pair = records(4), start_adapter(base, rank=2, seed=3)
+    part = TrainedPart(train_a=True, train_b=True, rank=2)
+    plain, private = (
+        train(
+            base,
+            rows,
+            start_adapter(base),
+            part,
+            TrainingSettings(batch_size=4, warmup_steps=0, threads=1, privacy=privacy),
+            seed=3,
+            on_top=pair,
+            noise=NOISE,
+        )
+        for privacy in (None, PrivacySettings(clip=1e6, noise_multiplier=1e-14))
+    )
+    assert private.losses[0] == pytest.approx(plain.losses[0], rel=1e-5)
+    assert private.gradient_norms[0] == pytest.approx(plain.gradient_norms[0], rel=1e-4)
 
 
 def test_private_training_gives_the_same_bits_by_the_same_noise_and_others_by_another(

@@ -12,8 +12,7 @@ _OTHER_STATISTICS: Final = ("norm-clip", "trimmed-mean", "multi-krum", "geometri
 _OTHER_RULES: Final = ("alternating", "fedit", "flora", "accumulators")
 
 #: What somebody sends, how many do, and whether the norm bound stands; of the default rule all of
-#: it, of the others what can tell them apart. Of all attacks the bound rejects the scaled alone:
-#: any other update is of the size of an honest one.
+#: it, of the others what can tell them apart. Of these attacks the bound rejects the scaled alone.
 _Attacks = Sequence[tuple[AttackKind, Sequence[int], Sequence[float]]]
 _BOUND: Final = (100.0,)
 _EITHER: Final = (100.0, 0.0)

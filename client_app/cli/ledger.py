@@ -220,10 +220,13 @@ def _show_ledger(
         last, unreachable = last_anchor(settings, name), ""
     except ChainError as error:
         last, unreachable = None, str(error)
-    figures = overview(ledger, last)
+    figures, failure = overview(ledger, last), ""
+    if last is not None:
+        failure = failed_anchor(organization_folder(settings.home_path, name), last.size)
     lines = [record_line(ledger, leaf) for leaf in ledger.leaves(record_type)[-limit:]]
     if as_json:
-        print_json({"organization": name, **asdict(figures), "last_records": lines})
+        stated = {"organization": name, **asdict(figures), "anchor_failure": failure or None}
+        print_json({**stated, "last_records": lines})
         return
     table = Table("record", "time", "type", "by", "status", title=f"Private ledger of {name}")
     for line in lines:
@@ -254,9 +257,8 @@ def _show_ledger(
         console.print(
             f"{_stretch(figures.stretch)}; {_interval(settings.anchor_interval)}", highlight=False
         )
-        folder = organization_folder(settings.home_path, name)
-        if problem := failed_anchor(folder, figures.records - figures.stretch.records):
-            report(f"the last try to anchor failed: {problem}")
+    if failure:
+        report(f"the last try to anchor failed: {failure}")
 
 
 def _stretch(stretch: "Stretch") -> str:
