@@ -103,7 +103,8 @@ def _chain(name: str, result: Mapping[str, Any]) -> str:
         ["organizations", *(name.replace("_", " ") for name in rows[0]["gas"])],
         [[f"{r['organizations']:,}", *(f"{v:,}" for v in r["gas"].values())] for r in rows],
         "Nothing but the answer to a challenge, which carries a proof, grows with the number of "
-        "organizations. To admit one takes three signatures of members.",
+        "organizations. To admit one takes three signatures of members; the first four found the "
+        "registry together, and are not admitted.",
     )
     seconds = Sheet(
         "Seconds and bytes a round",

@@ -123,11 +123,14 @@ def draw_chain(result: _Result, path: Path) -> None:
     with _figure(path, 2, "") as panels:
         for panel, kind, unit in zip(panels, ("gas", "seconds"), ("gas a call", "s"), strict=True):
             for name in rows[0][kind]:
-                values = [row[kind][name] for row in rows]
-                panel.loglog(sizes, values, marker="o", label=name.replace("_", " "))
+                # Who founds the registry is not admitted: that has no gas, and no logarithm.
+                points = [(size, row[kind][name]) for size, row in zip(sizes, rows, strict=True)]
+                there = [(size, value) for size, value in points if value]
+                panel.loglog(*zip(*there, strict=True), marker="o", label=name.replace("_", " "))
             panel.set_xlabel("organizations")
             panel.set_ylabel(unit)
-            panel.legend(fontsize=5)
+            panel.margins(y=0.35)
+            panel.legend(fontsize=5, ncols=3, loc="upper left")
 
 
 def draw_growth(result: _Result, path: Path) -> None:
