@@ -63,14 +63,62 @@ class Leaf:
         return keccak(keccak(encode(_LEAF_TYPES, (self.digest, self.index, self.verdict))))
 
 
+class HashTree:
+    """A tree whose every level is kept: made once, each of its proofs costs only its own length.
+
+    Parameters
+    ----------
+    hashes : sequence of bytes
+        Hashes of the leaves, 32 bytes each, in their order.
+    """
+
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        self._levels = [list(hashes)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    @property
+    def root(self) -> bytes:
+        """The root, 32 bytes; `EMPTY_ROOT` where there are no leaves."""
+        top = self._levels[-1]
+        return top[0] if top else EMPTY_ROOT
+
+    def proof(self, index: int) -> list[bytes]:
+        """Sibling hashes from leaf `index` up to the root, at most ``ceil(log2(n))`` of them.
+
+        Raises
+        ------
+        IndexError
+            If there is no such leaf.
+        """
+        leaves = len(self._levels[0])
+        if not 0 <= index < leaves:
+            raise IndexError(f"leaf {index} of a tree with {leaves} leaves")
+        siblings = []
+        for level in self._levels[:-1]:
+            # A node without a sibling moves up unchanged.
+            if index ^ 1 < len(level):
+                siblings.append(level[index ^ 1])
+            index //= 2
+        return siblings
+
+
+def tree(leaves: Sequence[Leaf]) -> HashTree:
+    """Return the tree over `leaves`; `ValueError` where one stands elsewhere than it says."""
+    for position, leaf in enumerate(leaves):
+        if leaf.index != position:
+            raise ValueError(f"leaf {leaf.index} stands at position {position} of its tree")
+    return HashTree([leaf.hash() for leaf in leaves])
+
+
 def root(leaves: Sequence[Leaf]) -> bytes:
     """Merkle root over `leaves`, 32 bytes; `EMPTY_ROOT` where there are none."""
-    return tree_root(_hashes(leaves))
+    return tree(leaves).root
 
 
 def proof(leaves: Sequence[Leaf], index: int) -> list[bytes]:
-    """Sibling hashes from leaf `index` up to the root, at most ``ceil(log2(n))`` of them."""
-    return tree_proof(_hashes(leaves), index)
+    """Sibling hashes from leaf `index` up to the root; for many leaves, ask one `tree`."""
+    return tree(leaves).proof(index)
 
 
 def verify(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
@@ -80,28 +128,6 @@ def verify(root: bytes, leaf: Leaf, proof: Sequence[bytes]) -> bool:
     A proof is taken as it comes from others, so a malformed one is simply not valid.
     """
     return leads_to(root, leaf.hash(), proof)
-
-
-def tree_root(hashes: Sequence[bytes]) -> bytes:
-    """Root over leaf hashes of 32 bytes, in their order; `EMPTY_ROOT` where there are none."""
-    level = list(hashes)
-    while len(level) > 1:
-        level = _parents(level)
-    return level[0] if level else EMPTY_ROOT
-
-
-def tree_proof(hashes: Sequence[bytes], index: int) -> list[bytes]:
-    """Sibling hashes from leaf hash `index` up to the root; see `proof`."""
-    if not 0 <= index < len(hashes):
-        raise IndexError(f"leaf {index} of a tree with {len(hashes)} leaves")
-    level = list(hashes)
-    siblings = []
-    while len(level) > 1:
-        if index ^ 1 < len(level):
-            siblings.append(level[index ^ 1])
-        level = _parents(level)
-        index //= 2
-    return siblings
 
 
 def leads_to(root: bytes, node: bytes, proof: Sequence[bytes]) -> bool:
@@ -121,13 +147,6 @@ def check_hash(value: bytes, name: str) -> bytes:
         given = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
         raise ValueError(f"{name}: expected 32 bytes, got {given}")
     return value
-
-
-def _hashes(leaves: Sequence[Leaf]) -> list[bytes]:
-    for position, leaf in enumerate(leaves):
-        if leaf.index != position:
-            raise ValueError(f"leaf {leaf.index} stands at position {position} of its tree")
-    return [leaf.hash() for leaf in leaves]
 
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:

@@ -12,7 +12,7 @@ from typing import Final
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from blockchain.merkle import check_hash, leads_to, organization_id, tree_proof, tree_root
+from blockchain.merkle import HashTree, check_hash, leads_to, organization_id
 
 _LEAF_TYPES: Final = ("bytes32", "bytes32", "uint256")
 
@@ -64,34 +64,45 @@ def reward_leaves(task: bytes, amounts: Mapping[str, int]) -> list[RewardLeaf]:
     return sorted(leaves, key=lambda leaf: leaf.organization)
 
 
-def reward_root(leaves: Sequence[RewardLeaf]) -> bytes:
-    """Merkle root, 32 bytes; zero exactly where nobody earned anything."""
-    return tree_root(_hashes(leaves))
-
-
-def reward_proof(leaves: Sequence[RewardLeaf], organization: bytes) -> list[bytes]:
-    """Sibling hashes from an organization's leaf up to the root.
+class RewardTree:
+    """The tree over leaves as `reward_leaves` gives them.
 
     Raises
     ------
-    KeyError
-        If the organization has no leaf: it earned nothing.
+    ValueError
+        If they are of two tasks, or not in ascending order of the organizations.
     """
-    for index, leaf in enumerate(leaves):
-        if leaf.organization == organization:
-            return tree_proof(_hashes(leaves), index)
-    raise KeyError(f"organization 0x{organization.hex()} has no reward to prove")
+
+    def __init__(self, leaves: Sequence[RewardLeaf]) -> None:
+        for before, after in pairwise(leaves):
+            if before.task != after.task:
+                raise ValueError("reward leaves of two tasks make no tree")
+            if before.organization >= after.organization:
+                raise ValueError(
+                    "reward leaves stand out of order: expected ascending organizations"
+                )
+        self._positions = {leaf.organization: index for index, leaf in enumerate(leaves)}
+        self._tree = HashTree([leaf.hash() for leaf in leaves])
+
+    @property
+    def root(self) -> bytes:
+        """Merkle root, 32 bytes; zero exactly where nobody earned anything."""
+        return self._tree.root
+
+    def proof(self, organization: bytes) -> list[bytes]:
+        """Sibling hashes from an organization's leaf up to the root.
+
+        Raises
+        ------
+        KeyError
+            If the organization has no leaf: it earned nothing.
+        """
+        try:
+            return self._tree.proof(self._positions[organization])
+        except KeyError:
+            raise KeyError(f"organization 0x{organization.hex()} has no reward to prove") from None
 
 
 def verify_reward(root: bytes, leaf: RewardLeaf, proof: Sequence[bytes]) -> bool:
     """Whether `proof` shows that `leaf` stands under `root`; a malformed proof does not."""
     return leads_to(root, leaf.hash(), proof)
-
-
-def _hashes(leaves: Sequence[RewardLeaf]) -> list[bytes]:
-    for before, after in pairwise(leaves):
-        if before.task != after.task:
-            raise ValueError("reward leaves of two tasks make no tree")
-        if before.organization >= after.organization:
-            raise ValueError("reward leaves stand out of order: expected ascending organizations")
-    return [leaf.hash() for leaf in leaves]

@@ -6,15 +6,11 @@ Integers only, divided with the remainder dropped: every machine computes the sa
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 from blockchain.merkle import check_hash, organization_id
-from blockchain.reward_tree import (
-    RewardLeaf,
-    reward_leaves,
-    reward_proof,
-    reward_root,
-)
+from blockchain.reward_tree import RewardLeaf, RewardTree, reward_leaves
 from strategies.scores import ScoreTable, micro_nats
 from strategies.settings import RunSettings
 
@@ -154,7 +150,11 @@ class RewardTable:
 
     def root(self) -> bytes:
         """Return the Merkle root, 32 bytes: zero exactly where the total is."""
-        return reward_root(self.leaves())
+        return self._tree.root
+
+    @cached_property
+    def _tree(self) -> RewardTree:
+        return RewardTree(self.leaves())
 
     def leaf(self, organization: str) -> RewardLeaf:
         """Return an organization's leaf.
@@ -171,7 +171,7 @@ class RewardTable:
 
     def proof(self, organization: str) -> list[bytes]:
         """Return the proof of an organization's leaf; as for :meth:`leaf`, it must have one."""
-        return reward_proof(self.leaves(), self.leaf(organization).organization)
+        return self._tree.proof(self.leaf(organization).organization)
 
     def to_json(self) -> dict[str, Any]:
         """Lay the table out, canonically encodable: wei outgrow JSON's integers and are text."""

@@ -181,14 +181,14 @@ class RoundNotary:
 
         That is its leaf's inclusion proof, and the coordinator's word that it had the update.
         """
-        leaves = outcome.leaves()
+        tree = merkle.tree(outcome.leaves())
         return {
             entry.organization: RoundReceipt(
                 round=outcome.round,
                 index=index,
                 verdict=entry.verdict,
                 digest=entry.digest,
-                proof=tuple(merkle.proof(leaves, index)),
+                proof=tuple(tree.proof(index)),
                 transaction=str(seal["transaction"]),
                 signature=sign_digest(
                     receipt_digest(entry.digest, self.context.domain), self._account

@@ -72,6 +72,24 @@ def test_every_leaf_of_a_tree_is_proven(size, data):
     assert len(proof) <= (size - 1).bit_length()
 
 
+@given(sizes)
+def test_a_tree_gives_the_proof_of_every_leaf_that_is_asked_for_alone(size):
+    leaves = make_leaves(TASK, 1, size)
+    tree = merkle.tree(leaves)
+    assert [tree.proof(i) for i in range(size)] == [merkle.proof(leaves, i) for i in range(size)]
+    assert all(merkle.verify(tree.root, leaf, tree.proof(leaf.index)) for leaf in leaves)
+
+
+def test_all_proofs_of_a_tree_cost_no_more_hashes_than_its_root(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(merkle, "keccak", lambda data: hashed.append(data) or keccak(data))
+    leaves = make_leaves(TASK, 1, 50)
+    tree = merkle.tree(leaves)
+    for index in range(50):
+        tree.proof(index)
+    assert len(hashed) == 2 * 50 + 49
+
+
 @given(sizes, st.data())
 def test_no_corruption_of_a_valid_proof_verifies(size, data):
     leaves = make_leaves(TASK, 1, size)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from blockchain.merkle import EMPTY_ROOT, organization_id
 from blockchain.reward_tree import (
     RewardLeaf,
+    RewardTree,
     reward_leaves,
-    reward_proof,
-    reward_root,
     verify_reward,
 )
 from tests.chain_samples import digest
@@ -32,20 +31,21 @@ def test_the_root_is_the_one_of_a_naive_recursion_over_the_paid_in_order_of_thei
         for organization, amount in paid
     ]
     expected = reference_root(hashes) if hashes else bytes(32)
-    assert reward_root(reward_leaves(TASK, table)) == expected
+    assert RewardTree(reward_leaves(TASK, table)).root == expected
 
 
 @given(amounts)
 def test_everybody_who_earned_something_proves_it_and_nobody_else_can(table):
     leaves = reward_leaves(TASK, table)
-    root = reward_root(leaves)
+    tree = RewardTree(leaves)
+    root = tree.root
     for name, amount in table.items():
         if amount == 0:
             with pytest.raises(KeyError, match="no reward"):
-                reward_proof(leaves, organization_id(name))
+                tree.proof(organization_id(name))
             continue
         leaf = RewardLeaf(TASK, organization_id(name), amount)
-        proof = reward_proof(leaves, leaf.organization)
+        proof = tree.proof(leaf.organization)
         assert verify_reward(root, leaf, proof)
         assert not verify_reward(root, replace(leaf, amount=amount % (2**256 - 1) + 1), proof)
         assert not verify_reward(root, replace(leaf, task=digest("other")), proof)
@@ -55,7 +55,7 @@ def test_everybody_who_earned_something_proves_it_and_nobody_else_can(table):
 
 @given(amounts)
 def test_the_root_is_zero_exactly_where_nobody_earned_anything(table):
-    root = reward_root(reward_leaves(TASK, table))
+    root = RewardTree(reward_leaves(TASK, table)).root
     assert (root == EMPTY_ROOT) == (sum(table.values()) == 0)
 
 
@@ -69,9 +69,9 @@ def test_leaves_out_of_order_twice_or_of_two_tasks_make_no_tree():
     leaves = reward_leaves(TASK, {"a": 1, "b": 2, "c": 3})
     for wrong in (leaves[::-1], [leaves[0], leaves[0]]):
         with pytest.raises(ValueError, match="out of order"):
-            reward_root(wrong)
+            RewardTree(wrong)
     with pytest.raises(ValueError, match="two tasks"):
-        reward_root([leaves[0], replace(leaves[1], task=digest("other"))])
+        RewardTree([leaves[0], replace(leaves[1], task=digest("other"))])
 
 
 @pytest.mark.parametrize(
