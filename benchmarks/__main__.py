@@ -72,6 +72,7 @@ BENCHMARKS: Final = (
     Benchmark("benchmarks.experiments", ("run", "privacy", *_SEEDS), resumes=True),
     Benchmark("benchmarks.chain_scale"),
     Benchmark("benchmarks.growth"),
+    Benchmark("benchmarks.coordinator"),
     Benchmark("benchmarks.aggregation"),
     Benchmark("benchmarks.training_throughput"),
     Benchmark("benchmarks.contributions"),

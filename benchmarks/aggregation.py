@@ -11,7 +11,6 @@ re-compress. The dense product is measured on one layer and scaled by the number
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -19,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.memory import peak_of_this_process, reset_peak
 from benchmarks.provenance import RESULTS, provenance
 from llm.factors import LinearShape, LoraFactors
 from strategies.aggregation import RULES, STATISTICS, AggregationSettings, Contribution
@@ -120,7 +119,7 @@ def measure(name: str, robust: str, options: argparse.Namespace) -> dict[str, ob
     aggregated = time.perf_counter() - started
     adapter = rule.adapter(aggregate.state)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-    peak = peak_bytes()
+    peak = peak_of_this_process()
     return {
         "round": number,
         "seconds": seconds,
@@ -162,7 +161,7 @@ def measure_dense(options: argparse.Namespace) -> dict[str, object]:
             b, a = pair[module]
             layer[module] += (np.float32(2 / options.organizations) * b) @ a
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-    peak = peak_bytes()
+    peak = peak_of_this_process()
     update = sum(b.nbytes + a.nbytes for b, a in pairs[0].values()) * options.layers
     dense = sum(matrix.nbytes for matrix in layer.values())
     return {
@@ -183,19 +182,6 @@ def measure_dense(options: argparse.Namespace) -> dict[str, object]:
 
 def adapter_bytes(adapter: dict[str, LoraFactors]) -> int:
     return sum(pair.a.nbytes + pair.b.nbytes for pair in adapter.values())
-
-
-def reset_peak() -> int:
-    """Set the kernel's high-water mark back to the memory held now, and return that."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(psutil.Process().memory_info().rss)
-
-
-def peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def write(rows: list[dict[str, object]], options: argparse.Namespace) -> None:

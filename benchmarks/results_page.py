@@ -180,6 +180,34 @@ def _growth(name: str, result: Mapping[str, Any]) -> str:
 _PARTS: Final = ("train", "attest", "chain")
 
 
+def _coordinator(name: str, result: Mapping[str, Any]) -> str:
+    rows = result["rows"]
+    sheet = Sheet(
+        "The coordinator's part of a round",
+        [
+            "shapes of",
+            "organizations",
+            *(f"{part}, s" for part in rows[0]["seconds"]),
+            "MiB of an update",
+            "peak memory, MiB",
+        ],
+        [
+            [
+                row["model"],
+                str(row["organizations"]),
+                *(f"{seconds:.2f}" for seconds in row["seconds"].values()),
+                f"{row['update_mib']:.0f}",
+                f"{row['peak_mib']:,.0f}",
+            ]
+            for row in rows
+        ],
+        f"Rank {result['rank']} on all linear layers, `ffa`, one thread: replies are checked "
+        "(signature, values, norm, hash) and stored, aggregated, and the round's state and adapter "
+        "written. Peak memory holds the replies, as Flower does.",
+    )
+    return _section(name, "Cost as adapters grow", result, [sheet])
+
+
 def _throughput(name: str, result: Mapping[str, Any]) -> str:
     ceiling = result["products"]["tokens_per_second_if_products_were_all"]
     sheet = Sheet(
@@ -219,6 +247,7 @@ def _section(name: str, title: str, result: Mapping[str, Any], sheets: Sequence[
 _SECTIONS: Final[dict[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "chain_scale": _chain,
     "growth": _growth,
+    "coordinator": _coordinator,
     "aggregation": _aggregation,
     "training_throughput": _throughput,
 }

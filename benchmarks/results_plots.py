@@ -152,6 +152,23 @@ def draw_growth(result: _Result, path: Path) -> None:
             panel.set_ylim(bottom=0)
 
 
+def draw_coordinator(result: _Result, path: Path) -> None:
+    """Draw the coordinator's seconds a round and peak memory, one line a model's shapes."""
+    with _figure(path, 2, "") as [seconds, memory]:
+        for model in dict.fromkeys(row["model"] for row in result["rows"]):
+            rows = [row for row in result["rows"] if row["model"] == model]
+            sizes = [row["organizations"] for row in rows]
+            spent = [sum(row["seconds"].values()) for row in rows]
+            seconds.plot(sizes, spent, marker="o", label=model)
+            memory.plot(sizes, [row["peak_mib"] / 1024 for row in rows], marker="o", label=model)
+        seconds.set_ylabel("s a round")
+        memory.set_ylabel("peak memory, GiB")
+        seconds.legend()
+        for panel in (seconds, memory):
+            panel.set_xlabel("organizations")
+            panel.set_ylim(bottom=0)
+
+
 def draw_aggregation(result: _Result, path: Path) -> None:
     """Draw time and memory of every rule, on logarithmic axes."""
     rows = result["rows"]
@@ -191,6 +208,7 @@ STUDY_PLOTS: Final[dict[str, Callable[[Sequence[Cell], Path], None]]] = {
 PLOTS: Final[dict[str, Callable[[_Result, Path], None]]] = {
     "chain_scale": draw_chain,
     "growth": draw_growth,
+    "coordinator": draw_coordinator,
     "aggregation": draw_aggregation,
     "training_throughput": draw_throughput,
 }
