@@ -1,9 +1,12 @@
 """The benchmark's experiments, on the tiny model and the embedded data."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -384,6 +387,27 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(
     for cell in both["cells"].values():
         inputs = both["settings"][cell["setting"]]
         assert inputs["run"]["rounds"] == len(cell["rounds"]) - 1
+
+
+_COMMAND = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from benchmarks.experiments.worker import begin
+
+with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin) as pool:
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_ends_with_the_command_that_was_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _COMMAND], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.ppid() == parent.pid
+        parent.kill()
+    assert psutil.wait_procs([worker], timeout=30)[1] == []
 
 
 # Tables

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.experiments.measured import cells_of
 from benchmarks.experiments.studies import STUDIES, Named
 from benchmarks.experiments.tables import tables_of
-from benchmarks.experiments.worker import measured, one_thread
+from benchmarks.experiments.worker import begin, measured
 from benchmarks.provenance import RESULTS
 from benchmarks.results_file import ResultsFile, key_of
 
@@ -48,7 +48,7 @@ def _run(missing: Sequence[Named], results: ResultsFile, processes: int, console
     with (
         Progress(*bars, TimeRemainingColumn(), console=console) as progress,
         # Not forked: threads that torch has started would be missing there.
-        ProcessPoolExecutor(processes, get_context("spawn"), initializer=one_thread) as pool,
+        ProcessPoolExecutor(processes, get_context("spawn"), initializer=begin) as pool,
     ):
         line = progress.add_task("experiments", total=len(missing))
         waiting = {pool.submit(measured, one): (name, one) for name, one in missing}

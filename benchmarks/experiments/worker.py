@@ -3,6 +3,9 @@
 In a module of its own: what a package's ``__main__`` defines, another process cannot be sent.
 """
 
+import multiprocessing
+import os
+import threading
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,9 +25,17 @@ from strategies.run_parts import base_model_settings
 _BEFORE: Final = TrainedBefore()
 
 
-def one_thread() -> None:
-    """Compute on one: processes side by side take more from the cores than threads do."""
+def begin() -> None:
+    """Compute on one thread, of which two take more from two cores; end with who began it."""
     torch.set_num_threads(1)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """Compute nothing that nobody waits for: a command that was killed cannot say so."""
+    parent.join()
+    os._exit(1)
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
