@@ -28,6 +28,8 @@ OUTPUT: Final = RESULTS / "growth.json"
 SIZES: Final = "2,4,8,16"
 ROUNDS: Final = 2
 RECORDS: Final = 32
+#: Rows that attestors and organizations evaluate on: as many as they train on.
+VALIDATION: Final = 32
 
 
 def main() -> None:
@@ -45,6 +47,7 @@ def main() -> None:
             **provenance(f"python -m benchmarks.growth --sizes {options.sizes}", "torch", "flwr"),
             "rounds": ROUNDS,
             "records_per_round": RECORDS,
+            "validation_records": VALIDATION,
             "rows": rows,
         },
     )
@@ -61,6 +64,8 @@ def measure(size: int) -> dict[str, Any]:
         "rounds": ROUNDS,
         "records-per-round": RECORDS,
         "participation": "always",
+        "public-validation-records": VALIDATION,
+        "validation-records": VALIDATION,
     }
     settings = [f"--run-config={key}={json.dumps(value)}" for key, value in config.items()]
     environment = {

@@ -172,7 +172,9 @@ def _growth(name: str, result: Mapping[str, Any]) -> str:
             for row in result["rows"]
         ],
         f"{rounds} rounds of {result['records_per_round']} records each, the real model, one after "
-        "the other on this machine. Peak memory is that of all processes together.",
+        f"the other on this machine; two attestors score each round on "
+        f"{result['validation_records']} public rows. Peak memory is that of all processes "
+        "together.",
     )
     return _section(name, "Cost as organizations grow", result, [sheet])
 
