@@ -38,6 +38,7 @@ from blockchain.public_chain import PublicChain
 from blockchain.typed_data import check_signer, sign_digest
 from strategies.attesting import attestation_of
 from strategies.replies import Verdict
+from strategies.reward_statement import RewardStatement
 from strategies.rewards import RewardTable
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import Entry, RoundOutcome
@@ -179,6 +180,10 @@ def measure(made: Federation) -> dict[str, Any]:
     leaves_seconds, leaves = made.seconds_of(outcome.leaves)
     seal_seconds, sealed = made.seconds_of(lambda: notary.seal(outcome))
     receipts_seconds, receipts = made.seconds_of(lambda: notary.receipts(outcome, sealed))
+    earned = outcome.seal(context.task)
+    rewards_seconds, _ = made.seconds_of(
+        lambda: [RewardStatement.of(outcome, earned, name) for name in names]
+    )
     scores = ScoreTable(
         context.task, 1, GENESIS, "leave-one-out", tuple((name, 1000) for name in names)
     )
@@ -209,6 +214,7 @@ def measure(made: Federation) -> dict[str, Any]:
             "leaves": leaves_seconds,
             "seal": seal_seconds,
             "receipts": receipts_seconds,
+            "rewards": rewards_seconds,
             "attest": attest_seconds,
         },
         "bytes": {

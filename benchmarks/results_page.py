@@ -174,12 +174,37 @@ def _growth(name: str, result: Mapping[str, Any]) -> str:
         f"{rounds} rounds of {result['records_per_round']} records each, the real model, one after "
         f"the other on this machine; two attestors score each round on "
         f"{result['validation_records']} public rows. Peak memory is that of all processes "
-        "together.",
+        f"together. {_what_bounds_growth(result['rows'], rounds)}",
     )
     return _section(name, "Cost as organizations grow", result, [sheet])
 
 
 _PARTS: Final = ("train", "attest", "chain")
+
+
+def _what_bounds_growth(rows: Sequence[Mapping[str, Any]], rounds: int) -> str:
+    few, many = rows[0], rows[-1]
+    per_trained, per_scored = (
+        [row["seconds"]["train"] / rounds / row["organizations"] for row in (few, many)],
+        # Every attestor scores the adapter, and one without each organization.
+        [row["seconds"]["attest"] / rounds / (row["organizations"] + 1) for row in (few, many)],
+    )
+    more = many["organizations"] - few["organizations"]
+    memory = (many["peak_memory_gib"] - few["peak_memory_gib"]) / more * 1024
+    return (
+        f"**What bounds it.** Training takes {_from_to(per_trained, '.1f')} s an organization: "
+        "on machines of their own they train side by side, and a round takes the slowest one's "
+        "time. Attesting evaluates one adapter more for each organization, "
+        f"{_from_to(per_scored, '.1f')} s for both attestors: it alone grows on a machine of its "
+        "own, and bounds a round of many. The chain takes the same for any number. The "
+        f"coordinator's memory grows by {memory:.0f} MiB for each organization, whose update it "
+        "holds."
+    )
+
+
+def _from_to(values: Sequence[float], form: str) -> str:
+    low, high = (f"{one:{form}}" for one in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _coordinator(name: str, result: Mapping[str, Any]) -> str:
