@@ -122,9 +122,26 @@ def _chain(name: str, result: Mapping[str, Any]) -> str:
             ]
             for r in rows
         ],
-        "Without training and without updates, which are 83 MiB for a 7B model at rank 16.",
+        "Without training and without updates, which are 83 MiB for a 7B model at rank 16. "
+        f"{_what_bounds_chain(rows)}",
     )
     return _section(name, "The chain as organizations grow", result, [gas, seconds])
+
+
+def _what_bounds_chain(rows: Sequence[Mapping[str, Any]]) -> str:
+    few, many = rows[0], rows[-1]
+    gas = [sum(row["gas"][name] for name in _GAS_A_ROUND) for row in (few, many)]
+    own = sum(many["seconds"][name] for name in _SECONDS_A_ROUND)
+    return (
+        f"**What bounds it.** Not the chain: a round takes three transactions and "
+        f"{_from_to(gas, ',')} gas for any number of organizations. What grows with them, "
+        f"linearly, is what the coordinator checks and signs, {own:.1f} s for "
+        f"{many['organizations']:,}, and the updates that it receives."
+    )
+
+
+_GAS_A_ROUND: Final = ("open_round", "seal", "attest")
+_SECONDS_A_ROUND: Final = ("check_all", "leaves", "receipts", "rewards")
 
 
 def _aggregation(name: str, result: Mapping[str, Any]) -> str:
@@ -142,7 +159,9 @@ def _aggregation(name: str, result: Mapping[str, Any]) -> str:
             for row in result["rows"]
         ],
         f"{result['organizations']} organizations, rank {result['rank']}, {result['layers']} "
-        "layers, one core.",
+        "layers, one core. **What bounds it.** Those that add up factors read every update once: "
+        "memory. `fedit` (to tell what it misses), `flora` and `accumulators` multiply factors or "
+        "decompose them as well; the dense product stands for what is avoided.",
     )
     return _section(name, "Aggregation", result, [sheet])
 
@@ -196,9 +215,10 @@ def _what_bounds_growth(rows: Sequence[Mapping[str, Any]], rounds: int) -> str:
         "on machines of their own they train side by side, and a round takes the slowest one's "
         "time. Attesting evaluates one adapter more for each organization, "
         f"{_from_to(per_scored, '.1f')} s for both attestors: it alone grows on a machine of its "
-        "own, and bounds a round of many. The chain takes the same for any number. The "
-        f"coordinator's memory grows by {memory:.0f} MiB for each organization, whose update it "
-        "holds."
+        "own, and bounds a round of many. The chain takes the same for any number. All processes "
+        f"together take {memory:.0f} MiB more for each organization, whose update of "
+        f"{many['updates_mib'] / many['organizations']:.0f} MiB passes through the coordinator and "
+        "both attestors."
     )
 
 
@@ -230,9 +250,24 @@ def _coordinator(name: str, result: Mapping[str, Any]) -> str:
         ],
         f"Rank {result['rank']} on all linear layers, `ffa`, one thread: replies are checked "
         "(signature, values, norm, hash) and stored, aggregated, and the round's state and adapter "
-        "written. Peak memory holds the replies, as Flower does.",
+        "written. Peak memory holds the replies, as Flower does. "
+        f"{_what_bounds_coordinator(rows[-1])}",
     )
     return _section(name, "Cost as adapters grow", result, [sheet])
+
+
+def _what_bounds_coordinator(most: Mapping[str, Any]) -> str:
+    received = most["organizations"] * most["update_mib"]
+    spent = sum(most["seconds"].values())
+    grows = most["seconds"]["check"] + most["seconds"]["store"]
+    # Mebibytes as bits, by the thousand million of them that a gigabit a second is.
+    travelled = received * (1 << 20) * 8 / 1e9
+    return (
+        f"**What bounds it.** Bytes received: checking and storing them is {grows / spent:.0%} of "
+        f"the {spent:.0f} s for {most['organizations']} organizations at the shapes of "
+        f"{most['model']}, whose {received:,.0f} MiB would travel {travelled:.0f} s at 1 Gbit/s. "
+        "Aggregating and writing grow with the adapter, and hardly with the organizations."
+    )
 
 
 def _throughput(name: str, result: Mapping[str, Any]) -> str:
