@@ -306,7 +306,8 @@ def test_privacy_without_noise_trains_nothing(base: BaseModel) -> None:
 
 
 @pytest.mark.parametrize("passes", [1, 6, 24])
-@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
+@pytest.mark.parametrize("epsilon", [0.05, 0.5, 2.0, 8.0])
+@pytest.mark.filterwarnings("error")
 def test_the_noise_keeps_the_promise_and_wastes_little_of_it(epsilon: float, passes: int) -> None:
     """The least noise is by Balle and Wang, arXiv 1805.06530, theorem 8."""
     delta = 1e-5
