@@ -62,14 +62,22 @@ class Benchmark:
 
 
 BENCHMARKS: Final = (
-    Benchmark("benchmarks.experiments", ("run", "together", *_SEEDS), resumes=True),
-    Benchmark("benchmarks.experiments", ("run", "rules", *_SEEDS), resumes=True),
-    # One seed to screen every rule; three for the default one, of which something is claimed.
-    Benchmark("benchmarks.experiments", ("run", "robustness", "--seed", "42"), resumes=True),
-    Benchmark(
-        "benchmarks.experiments", ("run", "robustness", "--only", "ffa/", *_SEEDS), resumes=True
+    # One seed to screen, three of what something is claimed.
+    *(
+        Benchmark("benchmarks.experiments", ("run", study, "--seed", "42"), resumes=True)
+        for study in ("together", "rules", "robustness", "privacy")
     ),
-    Benchmark("benchmarks.experiments", ("run", "privacy", *_SEEDS), resumes=True),
+    *(
+        Benchmark("benchmarks.experiments", ("run", study, "--only", part, *_SEEDS), resumes=True)
+        for study, part in (
+            ("together", "domains/"),
+            ("rules", "ffa/"),
+            ("rules", "fedit/"),
+            ("rules", "flora/"),
+            ("robustness", "ffa/"),
+            ("privacy", "label/"),
+        )
+    ),
     Benchmark("benchmarks.chain_scale"),
     Benchmark("benchmarks.growth"),
     Benchmark("benchmarks.coordinator"),

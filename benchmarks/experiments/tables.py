@@ -154,7 +154,18 @@ def _attacked(cells: Sequence[Cell], rule: str, what: str) -> str:
 def _privacy(cells: Sequence[Cell]) -> list[Sheet]:
     """Say what privacy costs, and what attacks still tell."""
     ways = list(dict.fromkeys(cell.name.split("/")[1] for cell in cells))
-    rows = []
+    untouched = {form: _named(cells, form, ways[0]) for form in ("label", "text")}
+    rows = [
+        [
+            "none: the base",
+            _shown(untouched["label"], _base("accuracy"), ".3f"),
+            "",
+            "",
+            _shown(untouched["text"], _base("loss"), ".3f"),
+            "",
+            "",
+        ]
+    ]
     for way in ways:
         labels, texts = (_named(cells, form, way) for form in ("label", "text"))
         rows.append(
