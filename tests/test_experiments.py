@@ -302,6 +302,10 @@ def test_alone_and_pooled_take_as_many_tokens_and_send_nothing(
         last = way["rounds"][-1]
         assert set(last["tests"]) == set(ORGANIZATIONS)
         assert (last["upload_bytes"] > 0) == (together == "federated")
+        assert ("others_accuracy" in last) == (together == "alone")
+        for measured in last["tests"].values():
+            assert measured["rows"] == 5
+            assert measured["commonest"] in (0.6, 0.8, 1.0)
     assert len(ways["alone"]["adapters"]) == 4
 
 
@@ -423,7 +427,8 @@ def synthetic(study: str, seeds: tuple[int, ...], accuracy: Any) -> dict[str, An
                 "accuracy": value,
                 "loss": None if value == 0 else value,
                 "upload_bytes": 1 << 20,
-                "tests": {"cinema": {"accuracy": value, "loss": 1.0, "rows": 5}},
+                "others_accuracy": value,
+                "tests": {"cinema": {"accuracy": value, "loss": 1.0, "rows": 5, "commonest": 0.6}},
             }
             rounds = experiment.run(experiment.names).rounds
             result: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,9 @@ def carry_out(
     -------
     dict
         ``rounds``, each with the accuracy and loss of every organization's test rows where it was
-        evaluated, what was rejected, and bytes; ``adapters``, the last ones' hashes; ``tokens``
-        trained; ``seconds``.
+        evaluated, and how often the commonest answer is right there; what was rejected, and bytes;
+        ``adapters``, the last ones' hashes; ``tokens`` trained; ``seconds``. Of those that train
+        alone ``others_accuracy``, too, the last adapters' on the others' test rows.
     """
     started = time.perf_counter()
     held = holders(experiment, cache)
@@ -163,6 +165,9 @@ def _joined(done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         joined["accuracy"] = None if None in accuracies else fmean(accuracies)
         losses = [values["loss"] for values in tests.values()]
         joined["loss"] = None if None in losses else fmean(losses)
+    others = [values["accuracy"] for one in done for values in one["others"].values()]
+    if others:
+        joined["others_accuracy"] = None if None in others else fmean(others)
     return joined
 
 
@@ -187,6 +192,7 @@ class _Federation:
         self._hostile = hostile_names(experiment.attack, run.seed)
         alone = experiment.together == "alone"
         self._tests = {name: rows for name, rows in held.test.items() if not alone or name in who}
+        self._others = {name: rows for name, rows in held.test.items() if name not in self._tests}
         self._state: AggregationState = self.rule.initial_state()
         self.tokens = 0
 
@@ -205,11 +211,14 @@ class _Federation:
             "failed": [],
             "unchanged": False,
             "tests": {},
+            "others": {},
         }
         if number:
             done.update(self._trained(number))
         if self._experiment.every_round or number == self.run.rounds:
-            done["tests"] = self._evaluated()
+            done["tests"] = self._evaluated(self._tests)
+        if number == self.run.rounds:
+            done["others"] = self._evaluated(self._others)
         return done
 
     @property
@@ -288,21 +297,21 @@ class _Federation:
         self.tokens += result.tokens
         return Contribution(name, result.records, result.arrays)
 
-    def _evaluated(self) -> dict[str, dict[str, Any]]:
+    def _evaluated(self, tests: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
         adapter = adapter_at_scale(self.adapter, self.run)
-        found = {}
-        for name, rows in self._tests.items():
+        found: dict[str, dict[str, Any]] = {}
+        for name, rows in tests.items():
+            commonest = Counter(row.completion for row in rows if row.choices).most_common(1)
+            found[name] = {"rows": len(rows)}
+            if commonest:
+                found[name]["commonest"] = commonest[0][1] / len(rows)
             try:
                 measured = evaluate(self._base, rows, adapter, max_tokens=self.run.max_tokens)
             except EvaluationError:
                 # The model's answers are no numbers: it answers nothing right.
-                found[name] = {"rows": len(rows), "accuracy": 0.0, "loss": None}
+                found[name] |= {"accuracy": 0.0, "loss": None}
                 continue
-            found[name] = {
-                "rows": measured.records,
-                "accuracy": measured.accuracy,
-                "loss": measured.loss,
-            }
+            found[name] |= {"accuracy": measured.accuracy, "loss": measured.loss}
         return found
 
 

@@ -72,9 +72,41 @@ def _by_organization(cells: Sequence[Cell], worlds: Sequence[str]) -> Sheet:
             def of(cell: Cell, name: str = name) -> float:
                 return float(cell.last["tests"][name]["accuracy"])
 
-            rows.append([world, name, *(_shown(by_way[way], of, ".3f") for way in _WAYS)])
-    header = ["who holds what", "organization", "alone", "federated", "`fedit`", "in one place"]
-    return Sheet("Training together: accuracy of each organization", header, rows)
+            def commonest(cell: Cell, name: str = name) -> float:
+                return float(cell.last["tests"][name]["commonest"])
+
+            told = [one for one in by_way["federated"] if "commonest" in one.last["tests"][name]]
+
+            rows.append(
+                [
+                    world,
+                    name,
+                    _shown(told, commonest, ".3f"),
+                    *(_shown(by_way[way], of, ".3f") for way in _WAYS),
+                ]
+            )
+    header = [
+        "who holds what",
+        "organization",
+        "commonest label",
+        "alone",
+        "federated",
+        "`fedit`",
+        "in one place",
+    ]
+    note = (
+        "On the organization's own test rows. Commonest label: how often it is the right one. What "
+        f"those that train alone come to on the others' rows: {_on_others(cells, worlds)}."
+    )
+    return Sheet("Training together: accuracy of each organization", header, rows, note)
+
+
+def _on_others(cells: Sequence[Cell], worlds: Sequence[str]) -> str:
+    shown = []
+    for world in worlds:
+        found = [one for one in _named(cells, world, "alone") if "others_accuracy" in one.last]
+        shown.append(f"{world} {_shown(found, lambda one: one.last['others_accuracy'], '.3f')}")
+    return "; ".join(shown)
 
 
 def _sent(cells: Sequence[Cell], worlds: Sequence[str]) -> Sheet:
