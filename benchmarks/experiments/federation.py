@@ -122,7 +122,7 @@ def carry_out(
 
 
 def _attacked(federations: Sequence["_Federation"], base: BaseModel) -> dict[str, Any]:
-    """Tell trained rows from test rows by their loss, alone and beside the untouched base's.
+    """Tell trained rows from as many test rows by their loss, alone and beside the base's.
 
     Yeom et al., arXiv 1709.01604; the reference attack of Carlini et al., arXiv 2012.07805.
     """
@@ -223,8 +223,10 @@ class _Federation:
 
     @property
     def trained_rows(self) -> list[Record]:
-        """All rows that are trained on."""
-        return [record for records in self._who.values() for record in records]
+        """Rows that are trained on: a draw of as many as there are test rows."""
+        rows = [record for records in self._who.values() for record in records]
+        few = len(self.test_rows)
+        return list(draw(rows, few, seed=self.run.seed, round=0, organization="members"))
 
     @property
     def test_rows(self) -> list[Record]:
