@@ -28,6 +28,7 @@ def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
                 panel.plot(rounds, [np.mean(v) for v in values], marker="o", label=way)
             panel.set_title(world)
             panel.set_xlabel("rounds")
+            panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].legend()
 
 
