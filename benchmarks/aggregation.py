@@ -10,8 +10,6 @@ re-compress. The dense product is measured on one layer and scaled by the number
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -22,21 +20,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.apart import measured_apart
 from benchmarks.memory import peak_of_this_process, reset_peak
+from benchmarks.model_shapes import layer_shapes, model_shapes
 from benchmarks.provenance import RESULTS, provenance
-from llm.factors import LinearShape, LoraFactors
+from llm.factors import LoraFactors
 from strategies.aggregation import RULES, STATISTICS, AggregationSettings, Contribution
 
 OUTPUT = RESULTS / "aggregation.json"
-LLAMA_7B_LAYER = {
-    "self_attn.q_proj": LinearShape(4096, 4096),
-    "self_attn.k_proj": LinearShape(4096, 4096),
-    "self_attn.v_proj": LinearShape(4096, 4096),
-    "self_attn.o_proj": LinearShape(4096, 4096),
-    "mlp.gate_proj": LinearShape(11008, 4096),
-    "mlp.up_proj": LinearShape(11008, 4096),
-    "mlp.down_proj": LinearShape(4096, 11008),
-}
+LLAMA_7B_LAYER = layer_shapes("Llama-7B")
 MIB = 1 << 20
 # In the first round there is nothing to re-compress.
 TIMED_ROUND = {"accumulators": 2}
@@ -74,25 +66,12 @@ def cases() -> Iterator[tuple[str, str]]:
 
 def run(rule: str, robust: str, options: argparse.Namespace) -> dict[str, object]:
     sizes = [f"--{name}={getattr(options, name)}" for name in ("layers", "organizations", "rank")]
-    answer = subprocess.run(
-        [sys.executable, __file__, "--measure", rule, robust, *sizes],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode:
-        sys.exit(f"measuring {rule} with {robust} failed:\n{answer.stderr}")
-    measured: dict[str, object] = json.loads(answer.stdout)
+    measured = measured_apart("benchmarks.aggregation", "--measure", rule, robust, *sizes)
     return {"rule": rule, "robust": robust, **measured}
 
 
 def measure(name: str, robust: str, options: argparse.Namespace) -> dict[str, object]:
-    shapes = {
-        f"base_model.model.model.layers.{layer}.{module}": shape
-        for layer in range(options.layers)
-        for module, shape in LLAMA_7B_LAYER.items()
-    }
+    shapes = model_shapes("Llama-7B", options.layers)
     settings = AggregationSettings(rank=options.rank, alpha=2.0 * options.rank, robust=robust)
     rule = RULES[name](settings, shapes)
     started = time.perf_counter()

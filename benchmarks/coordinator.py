@@ -12,8 +12,6 @@ import argparse
 import hashlib
 import importlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +27,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.apart import measured_apart
 from benchmarks.memory import peak_of_this_process, reset_peak
+from benchmarks.model_shapes import MODELS, model_shapes
 from benchmarks.provenance import RESULTS, provenance
 from llm.adapters import LoraAdapter, save_adapter
-from llm.factors import Arrays, LinearShape
+from llm.factors import Arrays
 from strategies.aggregation import (
     RULES,
     AggregationRule,
@@ -55,13 +55,6 @@ MIB: Final = 1 << 20
 RECORDS: Final = 128
 CONTEXT: Final = TaskContext(bytes([1]) * 32, bytes([2]) * 32, DOMAIN)
 PARENT: Final = hashlib.sha256(b"parent").digest()
-
-#: Layers, width, width of keys and values, and inner width, as the models' own configurations say.
-MODELS: Final = {
-    "SmolLM2-135M": (30, 576, 192, 1536),
-    "Llama-3.2-1B": (16, 2048, 512, 8192),
-    "Llama-7B": (32, 4096, 4096, 11008),
-}
 
 
 def main() -> None:
@@ -95,45 +88,16 @@ def parse_options() -> argparse.Namespace:
 
 
 def run(model: str, size: int, rank: int) -> dict[str, Any]:
-    """Measure a case in a process of its own, whose peak of memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.coordinator", "--rank", str(rank)]
-    answer = subprocess.run(
-        [*command, "--measure", model, str(size)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    return measured_apart(
+        "benchmarks.coordinator", "--rank", str(rank), "--measure", model, str(size)
     )
-    if answer.returncode:
-        sys.exit(f"measuring {model} with {size} organizations failed:\n{answer.stderr}")
-    measured: dict[str, Any] = json.loads(answer.stdout)
-    return measured
-
-
-def shapes_of(model: str) -> dict[str, LinearShape]:
-    """Return the shapes of a model's linear layers by name."""
-    layers, width, narrow, inner = MODELS[model]
-    layer = {
-        "self_attn.q_proj": LinearShape(width, width),
-        "self_attn.k_proj": LinearShape(narrow, width),
-        "self_attn.v_proj": LinearShape(narrow, width),
-        "self_attn.o_proj": LinearShape(width, width),
-        "mlp.gate_proj": LinearShape(inner, width),
-        "mlp.up_proj": LinearShape(inner, width),
-        "mlp.down_proj": LinearShape(width, inner),
-    }
-    return {
-        f"base_model.model.model.layers.{number}.{name}": shape
-        for number in range(layers)
-        for name, shape in layer.items()
-    }
 
 
 def measure(model: str, size: int, rank: int) -> dict[str, Any]:
     """Carry out one round, and return what each of its parts took."""
     as_server()
     settings = AggregationSettings(rank=rank, alpha=2.0 * rank)
-    rule = RULES["ffa"](settings, shapes_of(model))
+    rule = RULES["ffa"](settings, model_shapes(model))
     state = rule.initial_state()
     shapes = rule.expected_shapes(1, rank)
     replies = [reply(number, shapes) for number in range(size)]

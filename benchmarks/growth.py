@@ -108,7 +108,9 @@ def stop(environment: dict[str, str]) -> None:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print what a round takes."""
-    table = Table("organizations", "round, s", "train, s", "attest, s", "chain, s", "aggregate, s")
+    table = Table(
+        "organizations", "replies, s", "train, s", "attest, s", "chain, s", "aggregate, s"
+    )
     table.add_column("peak, GiB")
     table.add_column("updates a round, MiB")
     for row in rows:

@@ -21,23 +21,16 @@ hypothesis.settings.register_profile("foedus", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("foedus")
 
-#: Take minutes each; the longest first.
-_LONGEST = (
-    "test_simulation.py",
-    "test_separate_machines.py",
-    "test_exact_replay.py",
-    "test_fast_unlearning.py",
-)
+#: Takes minutes by itself.
+_LONGEST = "test_simulation.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Fast ones first: a mistake is told in seconds, not after the real model has been trained.
-    # Where processes share the work, a file at a time, the longest are begun first: last, they
-    # would be waited for with nothing else to do.
-    first = _LONGEST if "PYTEST_XDIST_WORKER" in os.environ else ()
-
-    def rank(item: pytest.Item) -> tuple[int, bool]:
-        place = first.index(item.path.name) if item.path.name in first else len(first)
-        return place, item.get_closest_marker("real") is not None
+    # Where processes share the work, one begins with the longest file: last, it would be
+    # waited for with nothing else to do.
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        longest = item.path.name == _LONGEST and "PYTEST_XDIST_WORKER" in os.environ
+        return not longest, item.get_closest_marker("real") is not None
 
     items.sort(key=rank)

@@ -411,7 +411,10 @@ def test_a_worker_ends_with_the_command_that_was_killed() -> None:
         worker = psutil.Process(int(parent.stdout.readline()))
         assert worker.ppid() == parent.pid
         parent.kill()
-    assert psutil.wait_procs([worker], timeout=30)[1] == []
+    _, left = psutil.wait_procs([worker], timeout=30)
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 # Tables

@@ -127,7 +127,7 @@ def privacy(seed: int) -> Iterator[Named]:
     """Compare local differential privacy at three epsilons with training without it.
 
     Where labels are learned accuracy can be told (tweets, split evenly); where texts are, what is
-    remembered (four domains). Every record is in every round: who knows it would know otherwise.
+    remembered (four domains). Every round uses every record: it counts for every one in any case.
     ``as usual`` is the default training, ``no noise`` what privacy needs, neither clipped nor
     noised: few trained values, large batches, large steps.
     """
