@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from benchmarks.experiments import __main__ as command
+from benchmarks.experiments.before import Before
 from benchmarks.experiments.experiment import NAMES, Attack, AttackKind, Experiment
-from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.experiments.federation import carry_out
 from benchmarks.experiments.holders import holders
 from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
 from benchmarks.experiments.measured import cells_of
@@ -63,11 +64,9 @@ def cache() -> Path:
     return cache_folder(foedus_home())
 
 
-def done(
-    experiment: Experiment, cache: Path, before: TrainedBefore | None = None
-) -> dict[str, Any]:
+def done(experiment: Experiment, cache: Path, before: Before | None = None) -> dict[str, Any]:
     base = load_base_model(base_model_settings(experiment.run(experiment.names)), cache)
-    result = carry_out(experiment, base, cache, before or TrainedBefore())
+    result = carry_out(experiment, base, cache, before or Before())
     del result["seconds"]
     return result
 
@@ -263,7 +262,7 @@ def test_beyond_the_norm_bound_the_result_is_that_of_the_others_alone_to_the_las
 def test_the_same_experiment_gives_the_same_bits_whatever_was_trained_before(
     rule: str, tiny: dict[str, Any], cache: Path
 ) -> None:
-    before = TrainedBefore()
+    before = Before()
     settings = {**tiny, "aggregation": rule}
     first = done(Experiment(settings=settings, test_rows=5), cache, before)
     # Of the same first round, and of others: another rank, other records.
@@ -271,6 +270,19 @@ def test_the_same_experiment_gives_the_same_bits_whatever_was_trained_before(
         experiment = Experiment(settings={**settings, **change}, test_rows=5)
         assert done(experiment, cache, before) == done(experiment, cache)
     assert done(Experiment(settings=settings, test_rows=5), cache, before) == first
+
+
+def test_what_attacks_tell_is_the_same_bits_whatever_was_evaluated_before(
+    tiny: dict[str, Any], cache: Path
+) -> None:
+    before = Before()
+    attacked = {"membership": True, "every_round": True, "pool": 40, "test_rows": 5}
+    for change in ({}, {"learning_rate": 0.02}):
+        experiment = Experiment(settings={**tiny, **change}, **attacked)
+        assert done(experiment, cache, before) == done(experiment, cache)
+    # The base, its members' rows and the test rows that an attack asks about again: each once.
+    rounds, sets = tiny["rounds"], 4
+    assert len(before.evaluations) == (sets + 1) + 2 * (rounds * sets + 1)
 
 
 def test_every_round_is_evaluated_where_that_is_asked_for_from_the_base_on(

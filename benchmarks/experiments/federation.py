@@ -1,84 +1,34 @@
 """Carries out an experiment: all rounds of all its federations, and what they come to."""
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.experiments.before import Before
 from benchmarks.experiments.experiment import Experiment
 from benchmarks.experiments.holders import Holders, holders
 from benchmarks.experiments.hostile import flipped, hostile_names, spoiled
-from benchmarks.local_update import local_update
 from blockchain.canonical import hash_arrays
 from llm.base_model import BaseModel
 from llm.draw import draw
-from llm.evaluation import EvaluationError, evaluate
+from llm.evaluation import Evaluation, EvaluationError
 from llm.factors import Arrays, arrays_from_adapter
 from llm.records import Record
-from llm.training import TrainingError, TrainingResult
+from llm.training import TrainingError
 from strategies.aggregation import (
     Aggregate,
-    AggregationRule,
     AggregationState,
     Contribution,
 )
-from strategies.run_parts import adapter_at_scale, agreed_rule, training_settings
-from strategies.settings import RunSettings
+from strategies.run_parts import adapter_at_scale, agreed_rule
 from unlearning.verification import auc
 
 
-@dataclass
-class TrainedBefore:
-    """First rounds, which experiments of one seed have in common: whoever attacks, and by any rule.
-
-    Parameters
-    ----------
-    known : dict
-        By a hash of all that the training depends on.
-    """
-
-    known: dict[str, TrainingResult] = field(default_factory=dict)
-
-    def trained(
-        self,
-        base: BaseModel,
-        rule: AggregationRule,
-        received: Arrays,
-        number: int,
-        organization: str,
-        records: Sequence[Record],
-        run: RunSettings,
-    ) -> TrainingResult:
-        """Train, or return what came of the same training before."""
-
-        def anew() -> TrainingResult:
-            return local_update(base, rule, received, number, organization, records, run)
-
-        if number > 1:
-            return anew()
-        key = hashlib.sha256(
-            repr(
-                (
-                    hash_arrays(received),
-                    organization,
-                    rule.plan(number, run.rank_of(organization)),
-                    training_settings(run, number),
-                    (run.seed, run.alpha, run.rank, run.quantization, run.compute_dtype),
-                    [(record.id, record.completion) for record in records],
-                )
-            ).encode()
-        ).hexdigest()
-        if key not in self.known:
-            self.known[key] = anew()
-        return self.known[key]
-
-
 def carry_out(
-    experiment: Experiment, base: BaseModel, cache: Path, before: TrainedBefore
+    experiment: Experiment, base: BaseModel, cache: Path, before: Before
 ) -> dict[str, Any]:
     """Run an experiment.
 
@@ -90,8 +40,8 @@ def carry_out(
         The run's base model.
     cache : Path
         Where model and data lie.
-    before : TrainedBefore
-        What was trained before.
+    before : Before
+        What the same process computed before.
 
     Returns
     -------
@@ -116,12 +66,12 @@ def carry_out(
         "adapters": [hash_arrays(each.adapter).hex() for each in federations],
         "hostile": list(hostile_names(experiment.attack, federations[0].run.seed)),
         "tokens": sum(each.tokens for each in federations),
-        **({"membership": _attacked(federations, base)} if experiment.membership else {}),
+        **({"membership": _attacked(federations)} if experiment.membership else {}),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def _attacked(federations: Sequence["_Federation"], base: BaseModel) -> dict[str, Any]:
+def _attacked(federations: Sequence["_Federation"]) -> dict[str, Any]:
     """Tell trained rows from as many test rows by their loss, alone and beside the base's.
 
     Yeom et al., arXiv 1709.01604; the reference attack of Carlini et al., arXiv 2012.07805.
@@ -130,12 +80,13 @@ def _attacked(federations: Sequence["_Federation"], base: BaseModel) -> dict[str
     others: list[float] = []
     easier = ([], [])
     for each in federations:
-        for place, (losses, rows) in enumerate(
-            ((members, each.trained_rows), (others, each.test_rows))
+        for place, (losses, sets) in enumerate(
+            ((members, [each.trained_rows]), (others, each.test_sets))
         ):
-            worn, bare = (each.losses(base, rows, wears) for wears in (True, False))
-            losses += [-loss for loss in worn]
-            easier[place].extend(b - w for b, w in zip(bare, worn, strict=True))
+            for rows in sets:
+                worn, bare = (each.losses(rows, wears=wears) for wears in (True, False))
+                losses += [-loss for loss in worn]
+                easier[place].extend(b - w for b, w in zip(bare, worn, strict=True))
     found = {"loss": auc(members, others), "reference": auc(*easier)}
     return {
         name: {"auc": one.value, "standard_error": one.standard_error, "rows": len(members)}
@@ -180,7 +131,7 @@ class _Federation:
         base: BaseModel,
         held: Holders,
         who: Mapping[str, Sequence[Record]],
-        before: TrainedBefore,
+        before: Before,
     ) -> None:
         self._experiment, self._base, self._before, self._who = experiment, base, before, who
         run = experiment.run(list(who))
@@ -216,28 +167,31 @@ class _Federation:
         if number:
             done.update(self._trained(number))
         if self._experiment.every_round or number == self.run.rounds:
-            done["tests"] = self._evaluated(self._tests)
+            done["tests"] = self._evaluated(self._tests, wears=number > 0)
         if number == self.run.rounds:
-            done["others"] = self._evaluated(self._others)
+            done["others"] = self._evaluated(self._others, wears=True)
         return done
 
     @property
     def trained_rows(self) -> list[Record]:
         """Rows that are trained on: a draw of as many as there are test rows."""
         rows = [record for records in self._who.values() for record in records]
-        few = len(self.test_rows)
+        few = sum(map(len, self.test_sets))
         return list(draw(rows, few, seed=self.run.seed, round=0, organization="members"))
 
     @property
-    def test_rows(self) -> list[Record]:
-        """All rows that the adapter is evaluated on."""
-        return [record for rows in self._tests.values() for record in rows]
+    def test_sets(self) -> list[Sequence[Record]]:
+        """All rows that the adapter is evaluated on, as they are evaluated."""
+        return list(self._tests.values())
 
-    def losses(self, base: BaseModel, rows: Sequence[Record], wears: bool) -> list[float]:
+    def losses(self, rows: Sequence[Record], *, wears: bool) -> list[float]:
         """Return each row's loss, nats a token, with the adapter or without."""
-        adapter = adapter_at_scale(self.adapter, self.run) if wears else None
-        scores = evaluate(base, rows, adapter, max_tokens=self.run.max_tokens).scores
+        scores = self._measured(rows, wears=wears).scores
         return [scores[record.id].loss / scores[record.id].tokens for record in rows]
+
+    def _measured(self, rows: Sequence[Record], *, wears: bool) -> Evaluation:
+        adapter = adapter_at_scale(self.adapter, self.run) if wears else None
+        return self._before.evaluated(self._base, rows, adapter, max_tokens=self.run.max_tokens)
 
     def _trained(self, number: int) -> dict[str, Any]:
         received = self.adapter
@@ -299,8 +253,9 @@ class _Federation:
         self.tokens += result.tokens
         return Contribution(name, result.records, result.arrays)
 
-    def _evaluated(self, tests: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
-        adapter = adapter_at_scale(self.adapter, self.run)
+    def _evaluated(
+        self, tests: Mapping[str, Sequence[Record]], *, wears: bool
+    ) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for name, rows in tests.items():
             commonest = Counter(row.completion for row in rows if row.choices).most_common(1)
@@ -308,7 +263,7 @@ class _Federation:
             if commonest:
                 found[name]["commonest"] = commonest[0][1] / len(rows)
             try:
-                measured = evaluate(self._base, rows, adapter, max_tokens=self.run.max_tokens)
+                measured = self._measured(rows, wears=wears)
             except EvaluationError:
                 # The model's answers are no numbers: it answers nothing right.
                 found[name] |= {"accuracy": 0.0, "loss": None}

@@ -14,15 +14,16 @@ from typing import Any, Final
 
 import torch
 
+from benchmarks.experiments.before import Before
 from benchmarks.experiments.experiment import Experiment
-from benchmarks.experiments.federation import TrainedBefore, carry_out
+from benchmarks.experiments.federation import carry_out
 from benchmarks.provenance import provenance
 from llm.base_model import BaseModel, load_base_model
 from llm.model_source import BaseModelSettings
 from strategies.home import cache_folder
 from strategies.run_parts import base_model_settings
 
-_BEFORE: Final = TrainedBefore()
+_BEFORE: Final = Before()
 
 
 def begin() -> None:
@@ -41,7 +42,7 @@ def _end_with(parent: Any) -> None:
 def measured(experiment: Experiment) -> dict[str, Any]:
     """Carry out an experiment; return what it came to, where and when, and what of a core it took.
 
-    What was trained before, in another experiment of the same process, it does not take again.
+    What the same process computed before, in another experiment, it does not take again.
     """
     busy = time.process_time()
     run = experiment.run(experiment.names)
