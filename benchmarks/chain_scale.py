@@ -5,8 +5,8 @@
 The real contracts on a Hardhat node; every organization is a member there, with a key of its own.
 What they would train is random, and nothing is trained: signing, checking, the leaves, the
 manifest, the seal, the attestation and the proofs are a run's. A round is opened, signed by all,
-sealed and attested; one organization then submits an update by itself in another round, and one
-challenges an omission, which the coordinator answers by a proof.
+sealed and attested; one organization then submits an update by itself in another round, one
+challenges an omission, which the coordinator answers by a proof, and one anchors its ledger twice.
 """
 
 import argparse
@@ -27,9 +27,11 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.provenance import RESULTS, provenance
+from blockchain.anchors import AnchorStatement
 from blockchain.canonical import canonical_json
 from blockchain.chain_records import DisputeTerms
 from blockchain.deployment import connect_deployed, deploy
+from blockchain.growing_tree import GrowingTree
 from blockchain.keys import fund_from_development_account
 from blockchain.membership import Change, ChangeKind, Founder, Founding
 from blockchain.merkle import organization_id, proof
@@ -53,6 +55,8 @@ FOUNDERS: Final = 4
 THRESHOLD: Final = 3
 ATTESTORS: Final = 2
 DEADLINE: Final = 2**40
+#: Entries of a private ledger: when it is anchored first, and when it is anchored again.
+LEDGER: Final = (1000, 1020)
 GENESIS: Final = hashlib.sha256(b"genesis").digest()
 DISPUTES: Final = DisputeTerms(challenge_window=600, response_window=600, bond=10**15)
 
@@ -76,6 +80,7 @@ def main() -> None:
                 f"python -m benchmarks.chain_scale --sizes {options.sizes}",
                 *("web3", "eth-account", "coincurve"),
             ),
+            "ledger": LEDGER,
             "rows": rows,
         },
     )
@@ -207,6 +212,7 @@ def measure(made: Federation) -> dict[str, Any]:
             "seal": sealed["gas_used"],
             "attest": attested["gas_used"],
             **disputed(made, context, outcome),
+            **anchored(made),
         },
         "seconds": {
             "sign_one": sign_seconds / len(names),
@@ -303,6 +309,19 @@ def disputed(made: Federation, context: TaskContext, outcome: RoundOutcome) -> d
         "answer": answered.gas_used,
         "submit": submitted.gas_used,
     }
+
+
+def anchored(made: Federation) -> dict[str, int]:
+    """Anchor the last organization's ledger, and again when it has grown."""
+    name, anchors = made.names[-1], made.chain.anchors
+    tree = GrowingTree(hashlib.sha256(b"%d" % entry).digest() for entry in range(max(LEDGER)))
+    gas = []
+    for before, size in zip((0, *LEDGER), LEDGER, strict=False):
+        statement = AnchorStatement(organization_id(name), size, tree.root(size), DEADLINE)
+        signature = sign_digest(statement.digest(anchors.domain), made.accounts[name])
+        extends = tree.consistency_proof(before, size) if before else []
+        gas.append(anchors.anchor(statement, signature, extends).gas_used)
+    return {"first_anchor": gas[0], "anchor": gas[1]}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
