@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from safetensors import SafetensorError
@@ -15,14 +15,14 @@ from safetensors.numpy import load_file, save_file
 
 from llm.factors import Arrays, LinearShape, adapter_from_arrays
 
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 MODEL_CARD_FILE: Final = "README.md"
 
 _PEFT_PREFIX: Final = "base_model.model."
+#: What PEFT writes of plain LoRA beside an adapter's own fields. PEFT itself loads every kind of
+#: adapter it knows, and torch: seconds and memory that a coordinator needs for nothing else.
+_PEFT_CONFIG: Final = Path(__file__).with_name("peft_config.json")
 
 
 class AdapterError(ValueError):
@@ -133,7 +133,8 @@ def save_adapter(
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _peft_config(adapter, base_model).save_pretrained(aside)
+        config = json.dumps(_peft_config(adapter, base_model), indent=2, sort_keys=True)
+        (aside / CONFIG_FILE).write_text(config, encoding="utf-8")
         save_file(
             {name: np.ascontiguousarray(array) for name, array in sorted(adapter.arrays.items())},
             aside / WEIGHTS_FILE,
@@ -203,21 +204,17 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, object]) -> None:
         raise AdapterError(f"{folder}: bias {config['bias']!r}, expected 'none'")
 
 
-def _peft_config(adapter: LoraAdapter, base_model: str) -> "LoraConfig":
-    # PEFT loads every kind of adapter it knows, which takes seconds; reading needs none of it.
-    from peft import LoraConfig  # noqa: PLC0415
-
+def _peft_config(adapter: LoraAdapter, base_model: str) -> dict[str, object]:
     modules = [name.removeprefix(_PEFT_PREFIX) for name in adapter_from_arrays(adapter.arrays)]
     alpha = int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha
-    return LoraConfig(
-        r=adapter.rank,
-        lora_alpha=alpha,
+    return {
+        **json.loads(_PEFT_CONFIG.read_text(encoding="utf-8")),
+        "r": adapter.rank,
+        "lora_alpha": alpha,
         # Full names: suffixes could match layers that this adapter leaves alone.
-        target_modules=sorted(modules),
-        base_model_name_or_path=base_model,
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-    )
+        "target_modules": sorted(modules),
+        "base_model_name_or_path": base_model,
+    }
 
 
 def _fsync(path: Path) -> None:

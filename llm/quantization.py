@@ -5,21 +5,14 @@ dequantize to, in the compute type. bitsandbytes' own CPU layers use different a
 two modes (see :func:`forbid_inference_packing`).
 """
 
-import logging
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-# They warn, at import, that a package for the packed layout is missing, and at every call that
-# int8 layers round their inputs; neither that layout nor those calls serve any purpose here.
-for _name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
-
-import bitsandbytes as bnb  # noqa: E402 - only after the line above
-
-from llm.model_source import Quantization  # noqa: E402
+from llm.bitsandbytes_kernels import bnb
+from llm.model_source import Quantization
 
 #: Largest code of an int8 row: its scale is the row's largest magnitude.
 _INT8_MAX: Final = 127.0

@@ -1,6 +1,8 @@
 """Adapters on disk: what PEFT loads is what we evaluated, and damage is named."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm.adapted_model import adapted
@@ -130,6 +132,43 @@ def test_what_is_saved_is_read_back_bit_for_bit(
     assert read.arrays.keys() == adapter.arrays.keys()
     assert all(np.array_equal(read.arrays[n], adapter.arrays[n]) for n in adapter.arrays)
     assert (folder / MODEL_CARD_FILE).read_text() == "# Card\n"
+
+
+@given(adapter=adapters, base_model=st.text("äß漢-/", min_size=1))
+@settings(max_examples=25, deadline=None)
+def test_the_configuration_is_the_one_that_peft_writes(
+    tmp_path_factory: pytest.TempPathFactory, adapter: LoraAdapter, base_model: str
+) -> None:
+    """Where another PEFT writes another, ``llm/peft_config.json`` takes over what it writes."""
+    folder = tmp_path_factory.mktemp("adapters") / "adapter"
+    save_adapter(folder, adapter, base_model=base_model)
+    LoraConfig(
+        r=adapter.rank,
+        lora_alpha=int(adapter.alpha) if adapter.alpha.is_integer() else adapter.alpha,
+        target_modules=["layer0", "layer1"],
+        base_model_name_or_path=base_model,
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    ).save_pretrained(folder.parent)
+    ours, theirs = (json.loads((one / CONFIG_FILE).read_text()) for one in (folder, folder.parent))
+    # PEFT keeps them as a set, in the order of which processes differ.
+    theirs["target_modules"].sort()
+    assert ours == theirs
+    assert list(ours) == list(theirs)
+
+
+def test_whoever_saves_an_adapter_loads_neither_torch_nor_peft(tmp_path: Path) -> None:
+    saves = (
+        "import sys, numpy as np; from pathlib import Path; from llm.adapters import *; "
+        "pair = {'base_model.model.q.lora_A.weight': np.ones((2, 6), np.float32), "
+        "'base_model.model.q.lora_B.weight': np.ones((4, 2), np.float32)}; "
+        f"folder = Path({str(tmp_path / 'adapter')!r}); "
+        "save_adapter(folder, LoraAdapter(pair, 4.0), base_model='m'); "
+        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", saves], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert read_adapter(tmp_path / "adapter").rank == 2
 
 
 def test_the_same_adapter_is_saved_as_the_same_bytes(base: BaseModel, tmp_path: Path) -> None:

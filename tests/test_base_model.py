@@ -129,7 +129,8 @@ def test_a_damaged_record_of_shapes_is_made_again(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "module", ["strategies.settings", "client_app.app", "client_app.cli.preparation"]
+    "module",
+    ["strategies.settings", "client_app.app", "client_app.cli.preparation", "server_app.app"],
 )
 def test_what_a_start_waits_for_loads_no_torch(module: str) -> None:
     asks = (
@@ -137,6 +138,15 @@ def test_what_a_start_waits_for_loads_no_torch(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_training_waits_for_loads_no_compiler() -> None:
+    asks = (
+        "import sys, torch; given = torch.compile; import llm.bitsandbytes_kernels; "
+        "print(torch.compile is given, 'torch._inductor.compile_fx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_a_target_picks_layers_by_the_last_part_of_their_names(folder: Path) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, get_args
 
-import bitsandbytes as bnb
 import torch
 from torch import Tensor, nn
 
 from llm.adapters import LoraAdapter
 from llm.base_model import BaseModel
+from llm.bitsandbytes_kernels import bnb
 from llm.factors import adapter_from_arrays
 from llm.linear_shapes import target_linears
 from llm.lora_linear import standing_in
