@@ -74,6 +74,7 @@ BENCHMARKS: Final = (
             ("rules", "ffa/"),
             ("rules", "fedit/"),
             ("rules", "flora/"),
+            ("rules", "accumulators/"),
             ("robustness", "ffa/"),
             ("privacy", "label/"),
         )
