@@ -325,19 +325,13 @@ def anchored(made: Federation) -> dict[str, int]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print gas by call, and what a round takes."""
-    table = Table("organizations", *rows[0]["gas"], title="gas a call")
-    for row in rows:
-        table.add_row(str(row["organizations"]), *(f"{gas:,}" for gas in row["gas"].values()))
-    Console().print(table)
-    table = Table("organizations", *rows[0]["seconds"], *rows[0]["bytes"], title="seconds; bytes")
-    for row in rows:
-        table.add_row(
-            str(row["organizations"]),
-            *(f"{seconds:.4f}" for seconds in row["seconds"].values()),
-            *(f"{count:,}" for count in row["bytes"].values()),
-        )
-    Console().print(table)
+    """Print gas by call, and what a round takes; a column for each number of organizations."""
+    for part, form in (("gas", ","), ("seconds", ".4f"), ("bytes", ",")):
+        sizes = [f"{row['organizations']:,}" for row in rows]
+        table = Table(f"{part}, organizations:", *sizes)
+        for name in rows[0][part]:
+            table.add_row(name, *(format(row[part][name], form) for row in rows))
+        Console().print(table)
     deepest = rows[-1]
     if deepest["proof_depth"] > math.ceil(math.log2(deepest["organizations"])):
         raise SystemExit("a proof is longer than the tree is deep")
