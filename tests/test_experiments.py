@@ -387,9 +387,10 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def small(seed: int) -> Any:
-        for rounds in (1, 2):
+        for rounds, form in ((1, "label"), (2, "text")):
             settings = {**tiny, "seed": seed, "rounds": rounds}
-            yield f"{rounds} rounds/{seed}", Experiment(settings=settings, test_rows=5)
+            experiment = {"settings": settings, "form": form, "test_rows": 5}
+            yield f"{rounds} rounds/{seed}", Experiment.model_validate(experiment)
 
     monkeypatch.setitem(STUDIES, "small", small)
     arguments = ["run", "small", "--processes", "1", "--output", str(tmp_path)]
@@ -399,7 +400,10 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(
     both = ResultsFile(tmp_path / "small.json").read()
     assert len(both["cells"]) == 2
     assert both["cells"][first[0]] == first[1]
-    assert "2 experiments, 1 missing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 experiments, 1 missing" in said
+    for came_to in ("1 rounds/42: accuracy 0.", "2 rounds/42: loss "):
+        assert came_to in said
     for cell in both["cells"].values():
         inputs = both["settings"][cell["setting"]]
         assert inputs["run"]["rounds"] == len(cell["rounds"]) - 1

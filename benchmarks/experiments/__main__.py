@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -56,11 +57,18 @@ def _run(missing: Sequence[Named], results: ResultsFile, processes: int, console
             name, experiment = waiting[future]
             cell = {"name": name, **future.result()}
             results.put(experiment.digest, experiment.inputs, cell)
-            last = cell["rounds"][-1]
             progress.console.print(
-                f"{name}: accuracy {last['accuracy']:.3f}, {cell['seconds']:.0f} s", highlight=False
+                f"{name}: {_came_to(cell['rounds'][-1])}, {cell['seconds']:.0f} s", highlight=False
             )
             progress.advance(line)
+
+
+def _came_to(last: Mapping[str, Any]) -> str:
+    """Say in short what the last round came to; texts have no right answer."""
+    for figure in ("accuracy", "loss"):
+        if (value := last[figure]) is not None:
+            return f"{figure} {value:.3f}"
+    return "no numbers"
 
 
 def _parser() -> argparse.ArgumentParser:
