@@ -468,6 +468,25 @@ def synthetic(study: str, seeds: tuple[int, ...], accuracy: Any) -> dict[str, An
     return found
 
 
+def test_where_no_round_changed_the_base_the_table_says_so() -> None:
+    results = synthetic("robustness", (42, 43), lambda *_: 0.5)
+    few = "ffa, multi-krum/absent x2/"
+    for cell in results["cells"].values():
+        # Not of one round alone, and not of one seed alone.
+        started = cell["name"].startswith((few, "ffa, norm-clip/absent x1/", "ffa/absent x1/42"))
+        for one in cell["rounds"][1:]:
+            if started and not (cell["name"].startswith("ffa, norm-clip") and one["round"] == 1):
+                one["unchanged"] = True
+    [sheet] = tables_of("robustness", cells_of("robustness", results))
+    marked = [
+        (row[0], column)
+        for row in sheet.rows
+        for column, shown in zip(sheet.header, row, strict=True)
+        if "†" in shown
+    ]
+    assert marked == [("absent x2", "ffa, multi-krum")]
+
+
 @pytest.mark.parametrize("study", list(STUDIES))
 def test_every_experiment_of_a_study_stands_in_its_tables(study: str) -> None:
     names = [name for name, _ in STUDIES[study](42)]

@@ -8,6 +8,7 @@ from benchmarks.sheets import MISSING, Sheet
 
 _WAYS: Final = ("alone", "federated", "fedit", "pooled")
 _MEBIBYTE: Final = 1 << 20
+_UNCHANGED: Final = "†"
 
 
 def tables_of(study: str, cells: Sequence[Cell]) -> list[Sheet]:
@@ -172,7 +173,9 @@ def _robustness(cells: Sequence[Cell]) -> list[Sheet]:
     note = (
         "Mean accuracy on four domains' test rows, eight organizations, and over seeds with 95 % "
         "intervals. `x1`, `x2`: how many are hostile. Updates beyond `norm-bound` are rejected, "
-        "but for the rows that say so. `absent`: those who are hostile elsewhere send nothing."
+        "but for the rows that say so. `absent`: those who are hostile elsewhere send nothing. "
+        f"{_UNCHANGED}: no round changed the untouched base, for the statistic needs more updates "
+        "than came (Multi-Krum seven, of which two may be hostile)."
     )
     return [Sheet("Robustness: accuracy", ["attack", *rules], rows, note)]
 
@@ -180,7 +183,12 @@ def _robustness(cells: Sequence[Cell]) -> list[Sheet]:
 def _attacked(cells: Sequence[Cell], rule: str, what: str) -> str:
     found = [cell for cell in cells if cell.name.startswith(f"{rule}/{what}/")]
     exact = [cell for cell in found if cell.name == f"{rule}/{what}/{cell.seed}"]
-    return _shown(exact, lambda cell: cell.accuracy, ".3f", missing="")
+    shown = _shown(exact, lambda cell: cell.accuracy, ".3f", missing="")
+    return f"{shown} {_UNCHANGED}" if exact and all(map(_changed_nothing, exact)) else shown
+
+
+def _changed_nothing(cell: Cell) -> bool:
+    return all(one.get("unchanged", False) for one in cell.result["rounds"][1:])
 
 
 def _privacy(cells: Sequence[Cell]) -> list[Sheet]:
