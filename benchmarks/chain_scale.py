@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -316,7 +317,7 @@ def anchored(made: Federation) -> dict[str, int]:
     name, anchors = made.names[-1], made.chain.anchors
     tree = GrowingTree(hashlib.sha256(b"%d" % entry).digest() for entry in range(max(LEDGER)))
     gas = []
-    for before, size in zip((0, *LEDGER), LEDGER, strict=False):
+    for before, size in pairwise((0, *LEDGER)):
         statement = AnchorStatement(organization_id(name), size, tree.root(size), DEADLINE)
         signature = sign_digest(statement.digest(anchors.domain), made.accounts[name])
         extends = tree.consistency_proof(before, size) if before else []

@@ -13,8 +13,8 @@ logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 def _load() -> ModuleType:
     """Import it without a compiler, and it takes a function of its slowest backend as it stands.
 
-    To have that one compiled, which no layer here calls, torch would load all of its compiler: a
-    fifth of the time in which a process that trains gets ready.
+    To have that one compiled, which computes the same as it is, torch would load all of its
+    compiler: a fifth of the time in which a process that trains gets ready.
     """
     given: Any = torch.compile
     torch.compile = _no_compiler

@@ -59,7 +59,7 @@ class Before:
             rule.plan(number, run.rank_of(organization)),
             training_settings(run, number),
             (run.seed, run.alpha, run.rank),
-            [(record.id, record.completion) for record in records],
+            list(records),
         )
         if key not in self.trainings:
             self.trainings[key] = anew()
@@ -84,7 +84,7 @@ class Before:
             _known_by(base),
             (hash_arrays(adapter.arrays), adapter.alpha) if adapter else None,
             max_tokens,
-            [(record.id, record.prompt, record.completion) for record in rows],
+            list(rows),
         )
         if key not in self.evaluations:
             self.evaluations[key] = evaluate(base, rows, adapter, max_tokens=max_tokens)
