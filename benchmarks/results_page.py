@@ -74,10 +74,12 @@ def _cells(study: str, folder: Path) -> list[Cell]:
 
 def _study(study: str, question: str, cells: Sequence[Cell]) -> str:
     seeds = sorted({cell.seed for cell in cells})
+    hours = sum(cell.result["cpu_seconds"] for cell in cells) / 3600
     head = (
         f"## {study.capitalize()}\n\n{question}\n\n"
         f"`python -m benchmarks.experiments run {study} --seed {' '.join(map(str, seeds))}`; "
-        f"{len(cells)} runs. {_measured_on([cell.result for cell in cells])}\n"
+        f"{len(cells)} runs, {hours:.1f} hours of one core. "
+        f"{_measured_on([cell.result for cell in cells])}\n"
     )
     sheets = (sheet.to_markdown() for sheet in tables_of(study, cells))
     return "\n".join([head, _plot(study), *sheets])
