@@ -12,7 +12,11 @@ from torch import Tensor
 
 from llm.adapted_model import AdaptedModel, adapted
 from llm.base_model import BaseModel, load_base_model
-from llm.completion_loss import cross_entropies, summed_cross_entropy
+from llm.completion_loss import (
+    cross_entropies,
+    summed_cross_entropy,
+    target_log_probabilities,
+)
 from llm.model_source import BaseModelSettings
 from llm.tokenization import Batch, Row, collate
 from llm.trained_factors import TrainedFactors, TrainedPart
@@ -124,3 +128,36 @@ def test_the_sum_has_the_gradient_of_equal_weights_bit_for_bit() -> None:
     losses = cross_entropies(hidden, head, targets)
     (weighted,) = torch.autograd.grad(losses, hidden, torch.full((300,), 1 / 37))
     assert torch.equal(summed, weighted)
+
+
+@given(
+    width=st.integers(1, 4),
+    sureness=st.sampled_from([0.0, 5.0, 20.0]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 20),
+)
+def test_what_is_all_but_certain_is_never_more_than_certain(
+    width: int, sureness: float, dtype: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    head = torch.randn(40, 16, generator=generator).to(dtype)
+    # Some candidates repeat, as where few fill up the rows of many.
+    candidates = torch.randint(0, 40, (300, width), generator=generator)
+    candidates[:, -1] = candidates[:, 0]
+    towards = torch.nn.functional.normalize(head[candidates[:, 0]].float())
+    hidden = torch.randn(300, 16, generator=generator) + sureness * towards
+    hidden = hidden.to(dtype).requires_grad_()
+    logits = hidden.float() @ head.float().T
+    expected = logits.log_softmax(-1).gather(1, candidates)
+    found = target_log_probabilities(hidden, head, candidates)
+    assert (found <= 0).all()
+    assert (cross_entropies(hidden, head, candidates[:, 0]) >= 0).all()
+    # The other tokens' logits, which make up the rest of the sum, are rounded still.
+    rest = logits.softmax(-1).scatter(1, candidates, 0.0).sum(-1, keepdim=True)
+    rounding = torch.finfo(dtype).eps * logits.abs().amax(-1, keepdim=True)
+    assert ((found - expected).abs() <= 1e-4 + 2 * rest * rounding).all()
+    if dtype == torch.float32:
+        weights = torch.rand(300, width, generator=generator)
+        (ours,) = torch.autograd.grad(found, hidden, weights)
+        (theirs,) = torch.autograd.grad(expected, hidden, weights)
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-6
