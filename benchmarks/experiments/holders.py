@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from benchmarks.experiments.experiment import Experiment
 from benchmarks.unlearning.holdings import as_completion
@@ -11,9 +12,18 @@ from llm.draw import draw
 from llm.embedded_data import ORGANIZATIONS
 from llm.keyed_hash import keyed_hash
 from llm.records import Record
+from llm.rows import DataError
+from llm.splits import OrganizationData
 from strategies.settings import RunSettings
 
 _HALVES = "foedus/benchmark/halves/v1"
+
+#: Rows that everybody has of a split by label. Of fewer its accuracy would be next to nothing's.
+_LEAST_TRAINED: Final = 100
+_LEAST_TESTED: Final = 20
+#: How often a split is drawn, and how far apart the draws' seeds are.
+_DRAWS: Final = 200
+_NEXT_DRAW: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -57,16 +67,10 @@ def holders(experiment: Experiment, cache: Path) -> Holders:
     run = experiment.run(experiment.names)
     if experiment.world == "halves":
         return _halves(run, experiment.test_rows, cache)
-    if experiment.alpha is not None:
-        run = RunSettings(
-            organizations=run.organizations,
-            seed=run.seed,
-            data=f"embedded:{experiment.world}",
-            partition="dirichlet",
-            partition_alpha=experiment.alpha,
-            public_validation="none",
-        )
-    own = {name: load_own_data(run, name, cache) for name in experiment.names}
+    if experiment.alpha is None:
+        own = {name: load_own_data(run, name, cache) for name in experiment.names}
+    else:
+        own = _split_by_label(experiment, run, cache)
     train = {name: data.train for name, data in own.items()}
     if experiment.pool is not None:
         train = {name: _drawn(rows, experiment.pool, run, name) for name, rows in train.items()}
@@ -76,6 +80,35 @@ def holders(experiment: Experiment, cache: Path) -> Holders:
             {name: _as_texts(name, rows) for name, rows in part.items()} for part in (train, test)
         )
     return Holders(train, test)
+
+
+def _split_by_label(
+    experiment: Experiment, run: RunSettings, cache: Path
+) -> dict[str, OrganizationData]:
+    """Split one domain by a Dirichlet distribution, again until everybody has enough rows."""
+    for redrawn in range(_DRAWS):
+        split = RunSettings(
+            organizations=run.organizations,
+            seed=run.seed + redrawn * _NEXT_DRAW,
+            data=f"embedded:{experiment.world}",
+            partition="dirichlet",
+            partition_alpha=experiment.alpha,
+            public_validation="none",
+        )
+        try:
+            own = {name: load_own_data(split, name, cache) for name in experiment.names}
+        except DataError:
+            # Somebody has too few rows for one to fall into each part.
+            continue
+        if all(
+            len(data.train) >= _LEAST_TRAINED and len(data.test) >= _LEAST_TESTED
+            for data in own.values()
+        ):
+            return own
+    raise DataError(
+        f"{experiment.world}, Dirichlet {experiment.alpha:g}, seed {run.seed}: none of {_DRAWS} "
+        f"splits gives everybody {_LEAST_TRAINED} rows to train on and {_LEAST_TESTED} to test on"
+    )
 
 
 def _as_texts(name: str, records: Sequence[Record]) -> tuple[Record, ...]:

@@ -77,8 +77,9 @@ def _each(attacks: _Attacks) -> Iterator[tuple[Attack | None, float]]:
 def together(seed: int) -> Iterator[Named]:
     """Compare training together with the base, each alone, all rows in one place, and FedIT.
 
-    On the four natural domains, and on film reviews and tweets split by a Dirichlet distribution.
-    Every round is evaluated; round 0 is the untouched base.
+    On the four natural domains, and on film reviews and tweets split by a Dirichlet distribution,
+    once more where somebody would have next to nothing. Every round is evaluated; round 0 is the
+    untouched base.
     """
     sizes: list[tuple[str, dict[str, Any]]] = [
         ("domains", {"settings": {"seed": seed}, "test_rows": 100})
