@@ -68,9 +68,11 @@ BENCHMARKS: Final = (
         for study in ("together", "rules", "robustness", "privacy")
     ),
     *(
-        Benchmark("benchmarks.experiments", ("run", study, "--only", part, *_SEEDS), resumes=True)
-        for study, part in (
+        Benchmark("benchmarks.experiments", ("run", study, "--only", *parts, *_SEEDS), resumes=True)
+        for study, *parts in (
             ("together", "domains/"),
+            ("together", "Dirichlet", "/federated/"),
+            ("together", "Dirichlet", "/fedit/"),
             ("rules", "ffa/"),
             ("rules", "fedit/"),
             ("rules", "flora/"),

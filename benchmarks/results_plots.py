@@ -9,27 +9,49 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from benchmarks.experiments.measured import Cell, mean_of
+from benchmarks.experiments.measured import Cell, Mean, mean_of
 
 _Result = Mapping[str, Any]
 
 
 def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the mean accuracy of every way by round, one panel a world."""
+    """Draw the mean accuracy of every way by round and by bytes, a column of panels a world."""
     worlds = list(dict.fromkeys(cell.name.split("/")[0] for cell in cells))
-    with _figure(path, len(worlds), "accuracy, mean of organizations", sharey=True) as panels:
-        for panel, world in zip(panels, worlds, strict=True):
-            for way in ("alone", "federated", "fedit", "pooled"):
+    with _figure(
+        path, len(worlds), "accuracy, mean of organizations", rows=2, height=5.4, sharey=True
+    ) as panels:
+        for column, world in enumerate(worlds):
+            by_round, by_bytes = panels[column], panels[len(worlds) + column]
+            for color, way in enumerate(("alone", "federated", "fedit", "pooled")):
                 found = [cell for cell in cells if cell.name.startswith(f"{world}/{way}/")]
                 if not found:
                     continue
-                rounds = range(len(found[0].result["rounds"]))
-                values = [[cell.result["rounds"][n]["accuracy"] for cell in found] for n in rounds]
-                panel.plot(rounds, [np.mean(v) for v in values], marker="o", label=way)
-            panel.set_title(world)
-            panel.set_xlabel("rounds")
-            panel.xaxis.get_major_locator().set_params(integer=True)
+                rounds = found[0].result["rounds"]
+                means = [mean_of(found, _accuracy_of(n)) for n in range(len(rounds))]
+                line = {"color": f"C{color}", "label": way}
+                _band(by_round, range(len(rounds)), means, line)
+                if any(one["upload_bytes"] for one in rounds):
+                    sent = np.cumsum([one["upload_bytes"] for one in rounds]) / (1 << 20)
+                    _band(by_bytes, sent, means, line)
+            by_round.set_title(world)
+            by_round.set_xlabel("rounds")
+            by_round.xaxis.get_major_locator().set_params(integer=True)
+            by_bytes.set_xlabel("MiB sent by all")
         panels[0].legend()
+
+
+def _accuracy_of(number: int) -> Callable[[Cell], float]:
+    return lambda cell: float(cell.result["rounds"][number]["accuracy"])
+
+
+def _band(panel: Any, places: Sequence[float], means: Sequence[Mean], line: _Result) -> None:
+    """Draw means, and their intervals where there are several seeds."""
+    values = np.array([mean.value for mean in means])
+    panel.plot(places, values, marker="o", **line)
+    if all(mean.half is not None for mean in means):
+        halves = np.array([mean.half for mean in means])
+        low, high = values - halves, np.minimum(values + halves, 1.0)
+        panel.fill_between(places, low, high, color=line["color"], alpha=0.12, linewidth=0)
 
 
 def draw_rules(cells: Sequence[Cell], path: Path) -> None:
@@ -222,16 +244,18 @@ def _figure(
     ylabel: str,
     *,
     sharey: bool = False,
+    rows: int = 1,
     width: float | None = None,
     height: float = 2.9,
 ) -> Iterator[list[Any]]:
-    """Give the panels of a figure, side by side, and write it when they are drawn."""
+    """Give the panels of a figure, row by row, and write it when they are drawn."""
     with mpl.rc_context({"font.size": 8, "legend.fontsize": 7, "lines.markersize": 3}):
         size = (width or max(3.0 * panels, 5.0), height)
-        figure, axes = plt.subplots(1, panels, figsize=size, sharey=sharey, squeeze=False)
+        figure, axes = plt.subplots(rows, panels, figsize=size, sharey=sharey, squeeze=False)
         try:
-            axes[0][0].set_ylabel(ylabel)
-            yield list(axes[0])
+            for row in axes:
+                row[0].set_ylabel(ylabel)
+            yield list(axes.flat)
             figure.tight_layout()
             # Without the version of the program: the same figures make the same file.
             figure.savefig(path, dpi=130, metadata={"Software": None})

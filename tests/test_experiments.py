@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from benchmarks.experiments import __main__ as command
+from benchmarks.experiments import holders as split_by_holders
 from benchmarks.experiments.before import Before
 from benchmarks.experiments.experiment import NAMES, Attack, AttackKind, Experiment
 from benchmarks.experiments.federation import carry_out
@@ -30,6 +31,7 @@ from client_app.own_data import load_own_data
 from llm.base_model import load_base_model
 from llm.embedded_data import ORGANIZATIONS
 from llm.factors import LinearShape
+from llm.rows import DataError
 from strategies.aggregation import RULES, AggregationSettings, Contribution
 from strategies.home import cache_folder, foedus_home
 from strategies.run_archive import write_json
@@ -134,6 +136,19 @@ def test_a_split_by_dirichlet_shares_one_domains_rows_out_unevenly(cache: Path) 
 
     assert spread(even) < 0.2
     assert spread(uneven) > 0.5
+
+
+@pytest.mark.parametrize("world", ["cinema", "microblog"])
+def test_a_split_by_dirichlet_is_drawn_again_until_everybody_has_rows_enough(
+    world: Literal["cinema", "microblog"], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment(world=world, alpha=0.1, settings={"seed": 44}, test_rows=60)
+    held = holders(experiment, cache)
+    assert all(len(records) >= 100 for records in held.train.values())
+    assert all(len(records) >= 20 for records in held.test.values())
+    monkeypatch.setattr(split_by_holders, "_DRAWS", 1)
+    with pytest.raises(DataError, match=f"{world}, Dirichlet 0.1, seed 44: none of 1 splits"):
+        holders(experiment, cache)
 
 
 def test_organizations_train_together_each_for_itself_or_as_one_that_holds_everything(
@@ -455,6 +470,7 @@ def synthetic(study: str, seeds: tuple[int, ...], accuracy: Any) -> dict[str, An
                 "processor": "a processor",
                 "cores": 2,
                 "commit": "ab" * 20,
+                "cpu_seconds": 60.0,
             }
             if experiment.membership:
                 told = {"auc": 0.5, "standard_error": 0.02, "rows": 8}
@@ -509,6 +525,37 @@ def test_a_mean_over_seeds_has_students_interval_and_differences_are_seed_by_see
     assert by_rule["ffa", "equal ranks"][2] == f"0.600 ± {half:.3f}"
     # The seeds differ, the difference does not.
     assert by_rule["fedit", "equal ranks"][4] == "+0.050 ± 0.000"
+
+
+def test_federated_training_is_held_against_fedit_after_as_many_rounds_and_as_many_bytes() -> None:
+    results = synthetic("together", (42, 43), lambda *_: 0.0)
+    for cell in results["cells"].values():
+        averaged = "/fedit/" in cell["name"]
+        for one in cell["rounds"]:
+            # Both gain a tenth a round, of which one costs fedit twice as much; it starts higher.
+            one["accuracy"] = 0.1 * one["round"] + (0.02 if averaged else 0.0)
+            one["upload_bytes"] = (one["round"] > 0) * (2 if averaged else 1) << 20
+    accuracy, loss, *_ = tables_of("together", cells_of("together", results))
+    rounds = {row[0]: 6 if row[0] == "domains" else 3 for row in accuracy.rows}
+    for row in accuracy.rows:
+        gained = 0.1 * rounds[row[0]]
+        assert row[-2] == "-0.020 ± 0.000"
+        assert row[-1] == f"{gained / 2 - 0.02:+.3f} ± 0.000"
+    assert len(rounds) == len(loss.rows) == 5
+
+
+@pytest.mark.parametrize("ruined", [("ffa",), ("fedit",), ("ffa", "fedit")])
+def test_a_loss_that_is_no_number_on_one_seed_is_infinite_in_the_mean(
+    ruined: tuple[str, ...],
+) -> None:
+    def accuracy(name: str, seed: int) -> float:
+        # Nothing was right, and the model's answers are no numbers.
+        return 0.0 if name.startswith(ruined) and seed == 43 else 0.5
+
+    results = synthetic("rules", (42, 43), accuracy)
+    (sheet,) = tables_of("rules", cells_of("rules", results))
+    for row in sheet.rows:
+        assert (row[3] == "inf") == (row[0] in ruined)
 
 
 def test_what_other_settings_gave_is_not_shown() -> None:

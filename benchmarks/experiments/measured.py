@@ -54,13 +54,17 @@ class Cell:
     @property
     def loss(self) -> float:
         """Mean loss over them, nats a token; infinite where the model's answers are no numbers."""
-        found = self.last["loss"]
-        return math.inf if found is None else float(found)
+        return finite_or_infinite(self.last["loss"])
 
     @property
     def uploaded(self) -> int:
         """Bytes that all organizations sent, in all rounds."""
         return sum(int(one["upload_bytes"]) for one in self.result["rounds"])
+
+
+def finite_or_infinite(found: float | None) -> float:
+    """Return a figure as it was; JSON has ``null`` for what is no number, which is infinite."""
+    return math.inf if found is None else float(found)
 
 
 def cells_of(study: str, results: Mapping[str, Any]) -> list[Cell]:
@@ -97,7 +101,7 @@ class Mean:
     value : float
         The mean.
     half : float or None
-        Half of its 95 % interval, by Student's t; None of a single seed.
+        Half of its 95 % interval, by Student's t; None of a single seed, or where one is infinite.
     count : int
         How many there were.
     """
@@ -110,6 +114,8 @@ class Mean:
     def of(cls, values: Sequence[float]) -> "Mean":
         """Take the mean of one value or more."""
         count = len(values)
+        if not all(map(math.isfinite, values)):
+            return cls(sum(values) / count, None, count)
         if count < 2:
             return cls(fmean(values), None, count)
         spread = stdev(values) / math.sqrt(count)

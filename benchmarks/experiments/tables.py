@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks.experiments.measured import Cell, mean_difference, mean_of
+import numpy as np
+
+from benchmarks.experiments.measured import Cell, finite_or_infinite, mean_difference, mean_of
 from benchmarks.sheets import MISSING, Sheet
 
 _WAYS: Final = ("alone", "federated", "fedit", "pooled")
@@ -19,26 +21,27 @@ def tables_of(study: str, cells: Sequence[Cell]) -> list[Sheet]:
 def _together(cells: Sequence[Cell]) -> list[Sheet]:
     worlds = list(dict.fromkeys(cell.name.split("/")[0] for cell in cells))
     sheets = []
-    for figure, form, of in (
-        ("accuracy", ".3f", lambda cell: cell.accuracy),
-        ("loss, nats a token", ".3f", lambda cell: cell.loss),
-    ):
-        rows = []
+    for figure, shown_as in _FIGURES.items():
+        rows, of = [], _of_round(-1, figure)
         for world in worlds:
             by_way = {way: _named(cells, world, way) for way in _WAYS}
-            base = mean_of(by_way["federated"], _base(figure))
             rows.append(
                 [
                     world,
-                    base.shown(form) if base else MISSING,
-                    *(_shown(by_way[way], of, form) for way in _WAYS),
+                    _shown(by_way["federated"], _of_round(0, figure), ".3f"),
+                    *(_shown(by_way[way], of, ".3f") for way in _WAYS),
                     _difference(by_way["federated"], by_way["alone"], of),
                     _difference(by_way["federated"], by_way["fedit"], of),
+                    _difference(
+                        by_way["federated"],
+                        by_way["fedit"],
+                        _once_sent(by_way["federated"], figure),
+                    ),
                 ]
             )
         sheets.append(
             Sheet(
-                f"Training together: {figure}",
+                f"Training together: {shown_as}",
                 [
                     "who holds what",
                     "base",
@@ -48,58 +51,67 @@ def _together(cells: Sequence[Cell]) -> list[Sheet]:
                     "all rows in one place",
                     "federated less alone",
                     "federated less `fedit`",
+                    "the same, once `fedit` has sent as much",
                 ],
                 rows,
                 "Mean over organizations' test rows after the last round, and over seeds, with "
                 "95 % intervals (Student's t); differences seed by seed. All ways take the same "
-                "number of records.",
+                "number of records; what `fedit` comes to between two of its rounds is taken in "
+                "proportion. A split by label that left somebody with next to nothing was "
+                "drawn again.",
             )
         )
-    return [*sheets, _by_organization(cells, worlds), _sent(cells, worlds)]
+    each = (_by_organization(cells, worlds, figure) for figure in _FIGURES)
+    return [*sheets, *each, _sent(cells, worlds)]
 
 
-def _base(figure: str) -> Callable[[Cell], float]:
-    key = figure.split(",", maxsplit=1)[0]
-    return lambda cell: float(cell.result["rounds"][0][key])
+#: What is told of a test set, and how it is written.
+_FIGURES: Final = {"accuracy": "accuracy", "loss": "loss, nats a token"}
 
 
-def _by_organization(cells: Sequence[Cell], worlds: Sequence[str]) -> Sheet:
+def _of_round(number: int, figure: str) -> Callable[[Cell], float]:
+    return lambda cell: finite_or_infinite(cell.result["rounds"][number][figure])
+
+
+def _once_sent(cells: Sequence[Cell], figure: str) -> Callable[[Cell], float]:
+    """Return the figure of a cell once as many bytes were sent as cells given sent in all."""
+    sent = cells[0].uploaded if cells else 0
+
+    def of(cell: Cell) -> float:
+        rounds = cell.result["rounds"]
+        reached = np.cumsum([one["upload_bytes"] for one in rounds])
+        values = [_of_round(number, figure)(cell) for number in range(len(rounds))]
+        return float(np.interp(sent, reached, values))
+
+    return of
+
+
+def _by_organization(cells: Sequence[Cell], worlds: Sequence[str], figure: str) -> Sheet:
     rows = []
     for world in worlds:
         by_way = {way: _named(cells, world, way) for way in _WAYS}
         names = by_way["federated"][0].last["tests"] if by_way["federated"] else {}
         for name in names:
+            of = _of_test(name, figure)
+            rows.append([world, name, *(_shown(by_way[way], of, ".3f") for way in _WAYS)])
+            if figure == "accuracy":
+                told = by_way["federated"]
+                rows[-1].insert(2, _shown(told, _of_test(name, "commonest"), ".3f"))
+    ways = ["alone", "federated", "`fedit`", "in one place"]
+    if figure == "accuracy":
+        ways.insert(0, "commonest label")
+    note = "On the organization's own test rows."
+    if figure == "accuracy":
+        note += (
+            " Commonest label: how often it is the right one. What those that train alone come to "
+            f"on the others' rows: {_on_others(cells, worlds)}."
+        )
+    header = ["who holds what", "organization", *ways]
+    return Sheet(f"Training together: {_FIGURES[figure]} of each organization", header, rows, note)
 
-            def of(cell: Cell, name: str = name) -> float:
-                return float(cell.last["tests"][name]["accuracy"])
 
-            def commonest(cell: Cell, name: str = name) -> float:
-                return float(cell.last["tests"][name]["commonest"])
-
-            told = [one for one in by_way["federated"] if "commonest" in one.last["tests"][name]]
-
-            rows.append(
-                [
-                    world,
-                    name,
-                    _shown(told, commonest, ".3f"),
-                    *(_shown(by_way[way], of, ".3f") for way in _WAYS),
-                ]
-            )
-    header = [
-        "who holds what",
-        "organization",
-        "commonest label",
-        "alone",
-        "federated",
-        "`fedit`",
-        "in one place",
-    ]
-    note = (
-        "On the organization's own test rows. Commonest label: how often it is the right one. What "
-        f"those that train alone come to on the others' rows: {_on_others(cells, worlds)}."
-    )
-    return Sheet("Training together: accuracy of each organization", header, rows, note)
+def _of_test(name: str, figure: str) -> Callable[[Cell], float]:
+    return lambda cell: finite_or_infinite(cell.last["tests"][name][figure])
 
 
 def _on_others(cells: Sequence[Cell], worlds: Sequence[str]) -> str:
@@ -119,12 +131,9 @@ def _sent(cells: Sequence[Cell], worlds: Sequence[str]) -> Sheet:
             sent = 0.0
             for number in range(len(found[0].result["rounds"]) if found else 0):
                 sent += found[0].result["rounds"][number]["upload_bytes"] / _MEBIBYTE
-
-                def of(cell: Cell, number: int = number) -> float:
-                    return float(cell.result["rounds"][number]["accuracy"])
-
-                rows.append([world, way, str(number), f"{sent:,.1f}", _shown(found, of, ".3f")])
-    header = ["who holds what", "way", "rounds", "MiB sent by all", "accuracy"]
+                figures = (_shown(found, _of_round(number, one), ".3f") for one in _FIGURES)
+                rows.append([world, way, str(number), f"{sent:,.1f}", *figures])
+    header = ["who holds what", "way", "rounds", "MiB sent by all", *_FIGURES.values()]
     return Sheet("Training together: by round and by bytes", header, rows)
 
 
@@ -198,11 +207,11 @@ def _privacy(cells: Sequence[Cell]) -> list[Sheet]:
     rows = [
         [
             "none: the base",
-            _shown(untouched["label"], _base("accuracy"), ".3f"),
+            _shown(untouched["label"], _of_round(0, "accuracy"), ".3f"),
             "",
-            _shown(untouched["label"], _base("loss"), ".3f"),
+            _shown(untouched["label"], _of_round(0, "loss"), ".3f"),
             "",
-            _shown(untouched["text"], _base("loss"), ".3f"),
+            _shown(untouched["text"], _of_round(0, "loss"), ".3f"),
             "",
             "",
         ]
