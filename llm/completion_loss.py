@@ -129,15 +129,17 @@ class _CrossEntropies(torch.autograd.Function):
             piece = hidden[start : start + _CHUNK]
             wanted = targets[start : start + _CHUNK, None]
             logits = (piece @ head.T).float()
+            normalizer = logits.logsumexp(-1, keepdim=True)
+            # As in _log_normalizers, from the probabilities: the logits are needed as they are.
+            others = normalizer + (logits.gather(1, wanted) - normalizer).expm1().neg().log()
+            exact = _candidate_logits(piece, head, wanted)
+            losses[start : start + _CHUNK] = (torch.logaddexp(others, exact) - exact).squeeze(1)
             if gradient is not None:
-                probabilities = logits.sub(logits.logsumexp(-1, keepdim=True)).exp_()
+                probabilities = logits.sub_(normalizer).exp_()
                 probabilities.scatter_add_(
                     1, wanted, torch.full_like(wanted, -1, dtype=torch.float32)
                 )
                 gradient[start : start + _CHUNK] = probabilities.to(head.dtype) @ head
-            exact = _candidate_logits(piece, head, wanted)
-            normalizers = _log_normalizers(logits, wanted, exact)
-            losses[start : start + _CHUNK] = (normalizers - exact).squeeze(1)
         ctx.save_for_backward(gradient)
         return losses
 
