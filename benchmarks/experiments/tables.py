@@ -90,24 +90,27 @@ def _by_organization(cells: Sequence[Cell], worlds: Sequence[str], figure: str) 
     rows = []
     for world in worlds:
         by_way = {way: _named(cells, world, way) for way in _WAYS}
-        names = by_way["federated"][0].last["tests"] if by_way["federated"] else {}
-        for name in names:
+        federated = by_way["federated"]
+        for name in federated[0].last["tests"] if federated else {}:
             of = _of_test(name, figure)
-            rows.append([world, name, *(_shown(by_way[way], of, ".3f") for way in _WAYS)])
-            if figure == "accuracy":
-                told = by_way["federated"]
-                rows[-1].insert(2, _shown(told, _of_test(name, "commonest"), ".3f"))
-    ways = ["alone", "federated", "`fedit`", "in one place"]
-    if figure == "accuracy":
-        ways.insert(0, "commonest label")
-    note = "On the organization's own test rows."
-    if figure == "accuracy":
-        note += (
-            " Commonest label: how often it is the right one. What those that train alone come to "
-            f"on the others' rows: {_on_others(cells, worlds)}."
-        )
-    header = ["who holds what", "organization", *ways]
-    return Sheet(f"Training together: {_FIGURES[figure]} of each organization", header, rows, note)
+            commonest = _shown(federated, _of_test(name, "commonest"), ".3f")
+            rows.append([world, name, commonest, *(_shown(by_way[w], of, ".3f") for w in _WAYS)])
+    return Sheet(
+        f"Training together: {_FIGURES[figure]} of each organization",
+        [
+            "who holds what",
+            "organization",
+            "commonest label",
+            "alone",
+            "federated",
+            "`fedit`",
+            "in one place",
+        ],
+        rows,
+        "On the organization's own test rows. Commonest label: how often it is the right one. What "
+        "those that train alone come to on the others' rows, in accuracy: "
+        f"{_on_others(cells, worlds)}.",
+    )
 
 
 def _of_test(name: str, figure: str) -> Callable[[Cell], float]:
@@ -117,8 +120,8 @@ def _of_test(name: str, figure: str) -> Callable[[Cell], float]:
 def _on_others(cells: Sequence[Cell], worlds: Sequence[str]) -> str:
     shown = []
     for world in worlds:
-        found = [one for one in _named(cells, world, "alone") if "others_accuracy" in one.last]
-        shown.append(f"{world} {_shown(found, lambda one: one.last['others_accuracy'], '.3f')}")
+        alone = _named(cells, world, "alone")
+        shown.append(f"{world} {_shown(alone, lambda one: one.last['others_accuracy'], '.3f')}")
     return "; ".join(shown)
 
 
