@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from benchmarks.experiments.measured import Cell, Mean, mean_of
+from benchmarks.experiments.measured import Cell, Mean, mean_of, of_round
 
 _Result = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
                 if not found:
                     continue
                 rounds = found[0].result["rounds"]
-                means = [mean_of(found, _accuracy_of(n)) for n in range(len(rounds))]
+                means = [mean_of(found, of_round(n, "accuracy")) for n in range(len(rounds))]
                 line = {"color": f"C{color}", "label": way}
                 _band(by_round, range(len(rounds)), means, line)
                 if any(one["upload_bytes"] for one in rounds):
@@ -38,10 +38,6 @@ def draw_rounds(cells: Sequence[Cell], path: Path) -> None:
             by_round.xaxis.get_major_locator().set_params(integer=True)
             by_bytes.set_xlabel("MiB sent by all")
         panels[0].legend()
-
-
-def _accuracy_of(number: int) -> Callable[[Cell], float]:
-    return lambda cell: float(cell.result["rounds"][number]["accuracy"])
 
 
 def _band(panel: Any, places: Sequence[float], means: Sequence[Mean], line: _Result) -> None:

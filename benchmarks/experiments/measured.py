@@ -67,6 +67,11 @@ def finite_or_infinite(found: float | None) -> float:
     return math.inf if found is None else float(found)
 
 
+def of_round(number: int, figure: str) -> Callable[[Cell], float]:
+    """Return the function from a cell to a figure of one of its rounds; -1 is the last."""
+    return lambda cell: finite_or_infinite(cell.result["rounds"][number][figure])
+
+
 def cells_of(study: str, results: Mapping[str, Any]) -> list[Cell]:
     """Return a study's cells as its experiments are now: what other settings gave is left out.
 

@@ -5,7 +5,13 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.experiments.measured import Cell, finite_or_infinite, mean_difference, mean_of
+from benchmarks.experiments.measured import (
+    Cell,
+    finite_or_infinite,
+    mean_difference,
+    mean_of,
+    of_round,
+)
 from benchmarks.sheets import MISSING, Sheet
 
 _WAYS: Final = ("alone", "federated", "fedit", "pooled")
@@ -22,13 +28,13 @@ def _together(cells: Sequence[Cell]) -> list[Sheet]:
     worlds = list(dict.fromkeys(cell.name.split("/")[0] for cell in cells))
     sheets = []
     for figure, shown_as in _FIGURES.items():
-        rows, of = [], _of_round(-1, figure)
+        rows, of = [], of_round(-1, figure)
         for world in worlds:
             by_way = {way: _named(cells, world, way) for way in _WAYS}
             rows.append(
                 [
                     world,
-                    _shown(by_way["federated"], _of_round(0, figure), ".3f"),
+                    _shown(by_way["federated"], of_round(0, figure), ".3f"),
                     *(_shown(by_way[way], of, ".3f") for way in _WAYS),
                     _difference(by_way["federated"], by_way["alone"], of),
                     _difference(by_way["federated"], by_way["fedit"], of),
@@ -69,10 +75,6 @@ def _together(cells: Sequence[Cell]) -> list[Sheet]:
 _FIGURES: Final = {"accuracy": "accuracy", "loss": "loss, nats a token"}
 
 
-def _of_round(number: int, figure: str) -> Callable[[Cell], float]:
-    return lambda cell: finite_or_infinite(cell.result["rounds"][number][figure])
-
-
 def _once_sent(cells: Sequence[Cell], figure: str) -> Callable[[Cell], float]:
     """Return the figure of a cell once as many bytes were sent as cells given sent in all."""
     sent = cells[0].uploaded if cells else 0
@@ -80,7 +82,7 @@ def _once_sent(cells: Sequence[Cell], figure: str) -> Callable[[Cell], float]:
     def of(cell: Cell) -> float:
         rounds = cell.result["rounds"]
         reached = np.cumsum([one["upload_bytes"] for one in rounds])
-        values = [_of_round(number, figure)(cell) for number in range(len(rounds))]
+        values = [of_round(number, figure)(cell) for number in range(len(rounds))]
         return float(np.interp(sent, reached, values))
 
     return of
@@ -134,7 +136,7 @@ def _sent(cells: Sequence[Cell], worlds: Sequence[str]) -> Sheet:
             sent = 0.0
             for number in range(len(found[0].result["rounds"]) if found else 0):
                 sent += found[0].result["rounds"][number]["upload_bytes"] / _MEBIBYTE
-                figures = (_shown(found, _of_round(number, one), ".3f") for one in _FIGURES)
+                figures = (_shown(found, of_round(number, one), ".3f") for one in _FIGURES)
                 rows.append([world, way, str(number), f"{sent:,.1f}", *figures])
     header = ["who holds what", "way", "rounds", "MiB sent by all", *_FIGURES.values()]
     return Sheet("Training together: by round and by bytes", header, rows)
@@ -210,11 +212,11 @@ def _privacy(cells: Sequence[Cell]) -> list[Sheet]:
     rows = [
         [
             "none: the base",
-            _shown(untouched["label"], _of_round(0, "accuracy"), ".3f"),
+            _shown(untouched["label"], of_round(0, "accuracy"), ".3f"),
             "",
-            _shown(untouched["label"], _of_round(0, "loss"), ".3f"),
+            _shown(untouched["label"], of_round(0, "loss"), ".3f"),
             "",
-            _shown(untouched["text"], _of_round(0, "loss"), ".3f"),
+            _shown(untouched["text"], of_round(0, "loss"), ".3f"),
             "",
             "",
         ]
