@@ -85,7 +85,7 @@ BENCHMARKS: Final = (
     Benchmark("benchmarks.growth"),
     Benchmark("benchmarks.coordinator"),
     Benchmark("benchmarks.aggregation"),
-    Benchmark("benchmarks.training_throughput"),
+    Benchmark("benchmarks.training_throughput", ("--threads", "1")),
     Benchmark("benchmarks.contributions"),
     Benchmark("benchmarks.ledger"),
     Benchmark("benchmarks.participation.study"),
