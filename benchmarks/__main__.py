@@ -67,12 +67,10 @@ BENCHMARKS: Final = (
         Benchmark("benchmarks.experiments", ("run", study, "--seed", "42"), resumes=True)
         for study in ("together", "rules", "robustness", "privacy")
     ),
+    Benchmark("benchmarks.experiments", ("run", "together", *_SEEDS), resumes=True),
     *(
-        Benchmark("benchmarks.experiments", ("run", study, "--only", *parts, *_SEEDS), resumes=True)
-        for study, *parts in (
-            ("together", "domains/"),
-            ("together", "Dirichlet", "/federated/"),
-            ("together", "Dirichlet", "/fedit/"),
+        Benchmark("benchmarks.experiments", ("run", study, "--only", part, *_SEEDS), resumes=True)
+        for study, part in (
             ("rules", "ffa/"),
             ("rules", "fedit/"),
             ("rules", "flora/"),
