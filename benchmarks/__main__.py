@@ -94,7 +94,7 @@ BENCHMARKS: Final = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is missing; return 1 if something failed."""
+    """Run what is missing; return 1 if something failed, 130 if it was stopped."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--list", action="store_true", help="say what was done, and run nothing")
@@ -116,7 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"[{number}/{len(chosen)}] {benchmark.command}", markup=False)
         started = time.monotonic()
         command = [sys.executable, "-m", benchmark.module, *benchmark.arguments]
-        if subprocess.run(command, check=False, cwd=_FOLDER.parent).returncode:
+        try:
+            ended = subprocess.run(command, check=False, cwd=_FOLDER.parent)
+        except KeyboardInterrupt:
+            console.print(f"stopped: called again, goes on with {benchmark.command}", markup=False)
+            return 130
+        if ended.returncode:
             failed.append(benchmark.command)
             continue
         notes.mkdir(parents=True, exist_ok=True)

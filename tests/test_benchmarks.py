@@ -51,6 +51,30 @@ def test_what_was_done_is_not_done_again_and_what_failed_is(
     assert "missing" in capsys.readouterr().out
 
 
+def test_what_was_stopped_is_named_and_done_when_called_again(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(
+        monkeypatch,
+        Benchmark("benchmarks.chain_scale", ("--sizes", "4")),
+        Benchmark("benchmarks.chain_scale", ("--sizes", "10")),
+    )
+    carry_out = benches.subprocess.run
+
+    def stopped(command: list[str], **given: Any) -> "subprocess.CompletedProcess[str]":
+        if "10" in command:
+            raise KeyboardInterrupt
+        return carry_out(command, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(benches.subprocess, "run", stopped)
+        assert main([]) == 130
+    said = capsys.readouterr().err
+    assert "goes on with python -m benchmarks.chain_scale --sizes 10" in " ".join(said.split())
+    assert main([]) == 0
+    assert ran == ["benchmarks.chain_scale --sizes 4", "benchmarks.chain_scale --sizes 10"]
+
+
 def test_another_argument_and_other_sources_are_other_inputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
