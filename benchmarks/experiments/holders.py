@@ -86,6 +86,7 @@ def _split_by_label(
     experiment: Experiment, run: RunSettings, cache: Path
 ) -> dict[str, OrganizationData]:
     """Split one domain by a Dirichlet distribution, again until everybody has enough rows."""
+    refused: DataError | None = None
     for redrawn in range(_DRAWS):
         split = RunSettings(
             organizations=run.organizations,
@@ -97,8 +98,9 @@ def _split_by_label(
         )
         try:
             own = {name: load_own_data(split, name, cache) for name in experiment.names}
-        except DataError:
+        except DataError as error:
             # Somebody has too few rows for one to fall into each part.
+            refused = error
             continue
         if all(
             len(data.train) >= _LEAST_TRAINED and len(data.test) >= _LEAST_TESTED
@@ -108,7 +110,7 @@ def _split_by_label(
     raise DataError(
         f"{experiment.world}, Dirichlet {experiment.alpha:g}, seed {run.seed}: none of {_DRAWS} "
         f"splits gives everybody {_LEAST_TRAINED} rows to train on and {_LEAST_TESTED} to test on"
-    )
+    ) from refused
 
 
 def _as_texts(name: str, records: Sequence[Record]) -> tuple[Record, ...]:
