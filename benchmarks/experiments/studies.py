@@ -12,13 +12,15 @@ _OTHER_STATISTICS: Final = ("norm-clip", "trimmed-mean", "multi-krum", "geometri
 _OTHER_RULES: Final = ("alternating", "fedit", "flora", "accumulators")
 
 #: What somebody sends, and whether the norm bound stands; it rejects the scaled alone of these.
+_BOUND: Final = (100.0,)
+_EITHER: Final = (100.0, 0.0)
 _ATTACKS: Final[Sequence[tuple[AttackKind, Sequence[float]]]] = (
-    ("noise", (100.0,)),
-    ("loud-noise", (100.0,)),
-    ("flipped-labels", (100.0,)),
-    ("scaled", (100.0, 0.0)),
-    ("copied", (100.0,)),
-    ("absent", (100.0,)),
+    ("noise", _BOUND),
+    ("loud-noise", _BOUND),
+    ("flipped-labels", _BOUND),
+    ("scaled", _EITHER),
+    ("copied", _BOUND),
+    ("absent", _BOUND),
 )
 
 
@@ -45,7 +47,8 @@ def robustness(seed: int) -> Iterator[Named]:
 
 
 def _attacks() -> Iterator[tuple[Attack | None, float]]:
-    yield None, 100.0
+    for bound in _EITHER:
+        yield None, bound
     for kind, bounds in _ATTACKS:
         for hostile in (1, 2):
             for bound in bounds:
