@@ -19,7 +19,7 @@ from server_app.run_log import RunLog
 from server_app.summary import summarize
 from strategies import protocol
 from strategies.aggregation import AggregationRule, AggregationState
-from strategies.federated_lora import FederatedLora, StoppedForRequestsError
+from strategies.federated_lora import FederatedLora
 from strategies.open_requests import open_requests_about
 from strategies.origin import OriginRounds
 from strategies.rewards import RewardTerms
@@ -41,6 +41,7 @@ from strategies.run_parts import (
 )
 from strategies.settings import RunSettings, SettingsError
 from strategies.signed_update import TaskContext
+from strategies.stopped_rounds import StoppedForRequestsError
 from strategies.terms import differing_terms, terms_hash
 
 

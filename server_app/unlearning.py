@@ -32,7 +32,6 @@ from server_app.replay_settings import (
 )
 from server_app.roster import RosterError, find_members
 from server_app.run_log import RunLog
-from strategies.federated_lora import UnlearningRefusedError
 from strategies.open_requests import open_requests
 from strategies.origin import run_of_task
 from strategies.replay_order import ReplayOrder
@@ -41,6 +40,7 @@ from strategies.run_archive import RunArchive, write_json
 from strategies.run_chain import open_writing_chain
 from strategies.setting_checks import fast_problem
 from strategies.settings import RunSettings, SettingsError
+from strategies.stopped_rounds import UnlearningRefusedError
 from unlearning.replay_plan import SignedPlan
 
 #: Seconds that an organization with an open request has to connect.

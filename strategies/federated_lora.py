@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,63 +13,18 @@ from flwr.serverapp.strategy import Strategy
 from blockchain.canonical import hash_arrays
 from llm.factors import Arrays
 from strategies import protocol
-from strategies.aggregation import AggregationRule, AggregationState, Contribution
+from strategies.aggregation import AggregationRule, AggregationState
 from strategies.attesting import Attesting
-from strategies.replies import (
-    CheckedReply,
-    Invitation,
-    UnsignedReplyError,
-    Verdict,
-    check_reply,
-)
-from strategies.reply_errors import error_of
+from strategies.replies import CheckedReply, Invitation, Verdict
 from strategies.reward_statement import write_statements
 from strategies.round_aggregate import RoundAggregate, aggregate_round
 from strategies.round_notary import RoundNotary
 from strategies.round_outcome import Entry, RoundOutcome
+from strategies.round_replies import check_replies, report, uncontradicted, within_norm
 from strategies.round_terms import Participant, RoundTerms
 from strategies.run_archive import RunArchive
 from strategies.run_progress import Listener, RunProgress
-from strategies.signed_update import TaskContext
-
-
-class UnlearningRefusedError(RuntimeError):
-    """A round of a run that unlearns cannot be carried out without somebody who did not answer.
-
-    Parameters
-    ----------
-    round_number : int
-        The round.
-    absent : mapping of str to str
-        Who did not reply, or not in order, and why.
-    unlearner : str, optional
-        Who was to unlearn in it; where the round was made again, nobody.
-    """
-
-    def __init__(
-        self, round_number: int, absent: Mapping[str, str], unlearner: str | None = None
-    ) -> None:
-        self.absent = dict(absent)
-        said = ", ".join(f"{name} ({reason})" for name, reason in sorted(absent.items()))
-        if unlearner is None:
-            what = f"made again: {said} took part in it and did not answer"
-        else:
-            what = f"carried out: {said} was to unlearn in it"
-        super().__init__(f"round {round_number} cannot be {what}")
-
-
-class StoppedForRequestsError(Exception):
-    """A run stops between two rounds, because requests to forget wait.
-
-    Parameters
-    ----------
-    requests : frozenset of bytes
-        Their ids, 32 bytes each.
-    """
-
-    def __init__(self, requests: frozenset[bytes]) -> None:
-        self.requests = requests
-        super().__init__(f"{len(requests)} requests to forget wait")
+from strategies.stopped_rounds import StoppedForRequestsError, UnlearningRefusedError
 
 
 class FederatedLora(Strategy):
@@ -203,9 +159,9 @@ class FederatedLora(Strategy):
                 round_number, absent, self._terms.first.unlearner_in(round_number)
             )
         submitted = self._submissions(round_number)
-        checked = [_uncontradicted(reply, submitted, self._notary.context) for reply in checked]
+        checked = [uncontradicted(reply, submitted, self._notary.context) for reply in checked]
         for reply in checked:
-            self._report(reply)
+            report(reply, self._listener)
         self._require_unlearned(round_number, checked)
         accepted = [reply for reply in checked if reply.verdict is Verdict.ACCEPTED]
 
@@ -373,38 +329,9 @@ class FederatedLora(Strategy):
 
     def _checked(self, replies: Iterable[Message]) -> tuple[list[CheckedReply], dict[str, str]]:
         """Return the checked replies, sorted by organization, and who is absent and why."""
-        by_message = {reply.metadata.reply_to_message_id: reply for reply in replies}
-        checked, absent = [], {}
-        for message, invitation in self._invited:
-            reply = by_message.get(message.metadata.message_id)
-            if reply is None or reply.has_error():
-                reason = "late" if reply is None else "failed"
-                absent[invitation.organization] = reason
-                self._listener(
-                    "organization-absent",
-                    {
-                        "organization": invitation.organization,
-                        "reason": reason,
-                        "error": error_of(reply),
-                    },
-                )
-                continue
-            keys = self._notary.keys(invitation.organization, invitation.round)
-            try:
-                answer = check_reply(reply, invitation, self._notary.context, keys)
-            except UnsignedReplyError as error:
-                absent[invitation.organization] = "unsigned"
-                self._listener(
-                    "organization-absent",
-                    {
-                        "organization": invitation.organization,
-                        "reason": "unsigned",
-                        "error": str(error),
-                    },
-                )
-                continue
-            checked.append(self._within_norm(answer))
-        return checked, absent
+        checked, absent = check_replies(replies, self._invited, self._notary, self._listener)
+        norm = partial(self._rule.update_norm, self._progress.state, self._progress.round + 1)
+        return [within_norm(one, norm, self._terms.norm_bound) for one in checked], absent
 
     def _submissions(self, round_number: int) -> dict[str, bytes]:
         names = [invitation.organization for _, invitation in self._invited]
@@ -449,58 +376,3 @@ class FederatedLora(Strategy):
                 },
             )
         return result
-
-    def _within_norm(self, reply: CheckedReply) -> CheckedReply:
-        if reply.verdict is not Verdict.ACCEPTED or self._terms.norm_bound == 0.0:
-            return reply
-        norm = self._rule.update_norm(
-            self._progress.state,
-            self._progress.round + 1,
-            Contribution(reply.organization, reply.num_examples, reply.arrays or {}),
-        )
-        if norm <= self._terms.norm_bound:
-            return reply
-        return reply.rejected(
-            Verdict.NORM_EXCEEDED,
-            f"the update's norm is {norm:.4g}, the terms allow {self._terms.norm_bound:.4g}",
-        )
-
-    def _report(self, reply: CheckedReply) -> None:
-        if reply.verdict is Verdict.ACCEPTED:
-            self._listener(
-                "update-accepted",
-                {
-                    "organization": reply.organization,
-                    "commitment": reply.signed.update.commitment.hex(),
-                    "examples": reply.num_examples,
-                    "metrics": dict(reply.metrics),
-                },
-            )
-        elif reply.verdict is Verdict.DECLINED:
-            self._listener(
-                "organization-declined",
-                {"organization": reply.organization, "metrics": dict(reply.metrics)},
-            )
-        else:
-            self._listener(
-                "update-rejected",
-                {
-                    "organization": reply.organization,
-                    "code": reply.verdict.name,
-                    "reason": reply.reason,
-                },
-            )
-
-
-def _uncontradicted(
-    reply: CheckedReply, submitted: Mapping[str, bytes], context: TaskContext
-) -> CheckedReply:
-    """Reject a reply whose sender has signed something else for the round on the chain."""
-    on_chain = submitted.get(reply.organization)
-    digest = reply.signed.update.digest(context.domain)
-    if on_chain is None or on_chain == digest:
-        return reply
-    return reply.rejected(
-        Verdict.CONTRADICTED,
-        f"signed 0x{digest.hex()[:16]}…, and on the chain 0x{on_chain.hex()[:16]}…",
-    )
