@@ -76,6 +76,7 @@ BENCHMARKS: Final = (
             ("rules", "flora/"),
             ("rules", "accumulators/"),
             ("robustness", "ffa/"),
+            ("robustness", "flipped-labels x2"),
             ("privacy", "label/"),
         )
     ),
