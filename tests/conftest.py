@@ -38,16 +38,28 @@ hypothesis.settings.register_profile("foedus", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("foedus")
 
-#: Takes minutes by itself.
-_LONGEST = "test_simulation.py"
+#: Files that take a minute and more, the longest first.
+_LONG = (
+    "test_simulation.py",
+    "test_separate_machines.py",
+    "test_exact_replay.py",
+    "test_fast_unlearning.py",
+    "test_adapters.py",
+)
+#: How many of them are begun at once where three processes share the work.
+_BEGUN = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Fast ones first: a mistake is told in seconds, not after the real model has been trained.
-    # Where processes share the work, one begins with the longest file: last, it would be
-    # waited for with nothing else to do.
-    def rank(item: pytest.Item) -> tuple[bool, bool]:
-        longest = item.path.name == _LONGEST and "PYTEST_XDIST_WORKER" in os.environ
-        return not longest, item.get_closest_marker("real") is not None
+    # Where processes share the work, one is left for the fast ones and the others begin with what
+    # takes longest: last, it would be waited for with nothing else to do.
+    begun = _LONG[:_BEGUN] if "PYTEST_XDIST_WORKER" in os.environ else ()
+    place = {name: number for number, name in enumerate(_LONG)}
+
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+        name = item.path.name
+        real = item.get_closest_marker("real") is not None
+        return name not in begun, real, place.get(name, len(place))
 
     items.sort(key=rank)
