@@ -9,6 +9,7 @@ does what is missing.
 
 import argparse
 import hashlib
+import shlex
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ class Benchmark:
     @property
     def command(self) -> str:
         """As one would type it."""
-        return " ".join(["python", "-m", self.module, *self.arguments])
+        return shlex.join(["python", "-m", self.module, *self.arguments])
 
     @property
     def digest(self) -> str:
