@@ -11,9 +11,9 @@ Named = tuple[str, Experiment]
 _OTHER_STATISTICS: Final = ("norm-clip", "trimmed-mean", "multi-krum", "geometric-median")
 _OTHER_RULES: Final = ("alternating", "fedit", "flora", "accumulators")
 
-#: What somebody sends, and whether the norm bound stands; it rejects the scaled alone of these.
 _BOUND: Final = (100.0,)
 _EITHER: Final = (100.0, 0.0)
+#: What somebody sends, and whether the norm bound stands; it rejects the scaled alone of these.
 _ATTACKS: Final[Sequence[tuple[AttackKind, Sequence[float]]]] = (
     ("noise", _BOUND),
     ("loud-noise", _BOUND),
